@@ -1,0 +1,42 @@
+"""What an encoder is to the rest of DeepLab."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+from keras import KerasTensor, layers
+
+
+class Features(NamedTuple):
+    """What an encoder returns.
+
+    Attributes:
+        final: [b, h/output_stride, w/output_stride, c], the input of ASPP.
+        low_level: By nominal stride, the features the decoder refines with: the last ones before
+            the network strides further. Those of strides below the output stride have that stride.
+    """
+
+    final: KerasTensor
+    low_level: dict[int, KerasTensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """One encoder variant.
+
+    Attributes:
+        build: (normalised images, output_stride=..., **options) -> Features.
+        options: The `ModelConfig` fields that `build` takes beside `output_stride`.
+        mean_pixel: RGB in [0, 255] that images are padded with; it becomes 0 inside the network.
+        scale: Factor on the images after the mean is subtracted.
+    """
+
+    build: Callable[..., Features]
+    options: tuple[str, ...]
+    mean_pixel: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    scale: float = 1 / 127.5
+
+    def normalize(self, images: KerasTensor) -> KerasTensor:
+        """RGB in [0, 255] to what the pretrained weights expect: [-1, 1], or mean-free."""
+        offset = [-mean * self.scale for mean in self.mean_pixel]
+        return layers.Rescaling(self.scale, offset, dtype="float32", name="normalize")(images)

@@ -1,0 +1,141 @@
+"""ResNet-50 and ResNet-101 (arXiv 1512.03385) as DeepLab encoders."""
+
+import functools
+from typing import NamedTuple
+
+from keras import KerasTensor, initializers, layers
+
+from deeplab_tf.backbones.base import Backbone, Features
+from deeplab_tf.layers import BatchNorm, atrous_schedule, conv_bn
+
+_IMAGENET_MEAN = (123.15, 115.90, 103.06)
+
+
+class Block(NamedTuple):
+    """A row of Table 1 of the paper; the last unit strides, not the first (slim's order)."""
+
+    filters: int
+    units: int
+    stride: int
+
+
+def _blocks(*units: int) -> tuple[Block, ...]:
+    return tuple(
+        Block(filters=filters, units=n, stride=stride)
+        for filters, n, stride in zip((256, 512, 1024, 2048), units, (2, 2, 2, 1), strict=True)
+    )
+
+
+_RESNET_50 = _blocks(3, 4, 6, 3)
+_RESNET_101 = _blocks(3, 4, 23, 3)
+
+
+def resnet_v1(
+    x: KerasTensor,
+    *,
+    scope: str,
+    blocks: tuple[Block, ...],
+    beta_stem: bool,
+    output_stride: int,
+    multi_grid: tuple[int, ...],
+) -> Features:
+    """Stem and four residual blocks.
+
+    Args:
+        x: [b, h, w, 3], normalised as the variant wants.
+        scope: Prefix of the layer names; the reference's `_beta` checkpoints have no `_beta` in it.
+        blocks: The residual blocks.
+        beta_stem: Three 3x3 convolutions in place of the 7x7 one.
+        output_stride: 8, 16 or 32.
+        multi_grid: Factors on the rates of block 4's units (v3, section 3.2.1), or empty.
+    """
+    if multi_grid and len(multi_grid) != blocks[-1].units:
+        raise ValueError(
+            f"multi_grid is {multi_grid}; {scope} has {blocks[-1].units} units in its last block."
+        )
+    x = _stem(x, beta_stem=beta_stem, scope=scope)
+    x = layers.MaxPooling2D(3, strides=2, padding="same", name=f"{scope}.pool1")(x)
+
+    units = [
+        (f"{scope}.block{b}.unit_{u}.bottleneck_v1", block, u)
+        for b, block in enumerate(blocks, start=1)
+        for u in range(1, block.units + 1)
+    ]
+    strides = [block.stride if u == block.units else 1 for _, block, u in units]
+    low_level, nominal_stride = {}, 4
+    for (name, block, u), nominal, (stride, rate) in zip(
+        units, strides, atrous_schedule(strides, output_stride // 4), strict=True
+    ):
+        if multi_grid and block is blocks[-1]:
+            rate *= multi_grid[u - 1]
+        x, residual = _bottleneck(x, block.filters, stride=stride, rate=rate, name=name)
+        nominal_stride *= nominal
+        low_level[nominal_stride] = residual
+    return Features(final=x, low_level=low_level)
+
+
+def _stem(x: KerasTensor, *, beta_stem: bool, scope: str) -> KerasTensor:
+    if not beta_stem:
+        return _conv_bn(x, 64, 7, stride=2, name=f"{scope}.conv1")
+    x = _conv_bn(x, 64, 3, stride=2, name=f"{scope}.conv1_1")
+    x = _conv_bn(x, 64, 3, name=f"{scope}.conv1_2")
+    return _conv_bn(x, 128, 3, name=f"{scope}.conv1_3")
+
+
+def _bottleneck(
+    x: KerasTensor, filters: int, *, stride: int, rate: int, name: str
+) -> tuple[KerasTensor, KerasTensor]:
+    """1x1, 3x3, 1x1 around a shortcut; also returns the residual before the addition."""
+    if x.shape[-1] == filters:
+        shortcut = x
+        if stride > 1:
+            shortcut = layers.MaxPooling2D(1, strides=stride, name=f"{name}.subsample")(x)
+    else:
+        shortcut = _conv_bn(x, filters, 1, stride=stride, activation=None, name=f"{name}.shortcut")
+    x = _conv_bn(x, filters // 4, 1, name=f"{name}.conv1")
+    x = _conv_bn(x, filters // 4, 3, stride=stride, rate=rate, name=f"{name}.conv2")
+    residual = _conv_bn(x, filters, 1, activation=None, name=f"{name}.conv3")
+    x = layers.Add(name=f"{name}.add")([shortcut, residual])
+    return layers.Activation("relu", name=name)(x), residual
+
+
+def _conv_bn(
+    x: KerasTensor,
+    filters: int,
+    kernel_size: int,
+    *,
+    name: str,
+    stride: int = 1,
+    rate: int = 1,
+    activation: str | None = "relu",
+) -> KerasTensor:
+    return conv_bn(
+        x,
+        filters,
+        kernel_size,
+        stride=stride,
+        rate=rate,
+        activation=activation,
+        fixed_padding=True,
+        batch_norm=BatchNorm(momentum=0.95, epsilon=1e-5),
+        kernel_initializer=initializers.VarianceScaling(2.0, "fan_in", "truncated_normal"),
+        name=name,
+    )
+
+
+def _variant(scope: str, blocks: tuple[Block, ...]) -> Backbone:
+    build = functools.partial(resnet_v1, scope=scope, blocks=blocks, beta_stem=False)
+    return Backbone(build=build, options=("multi_grid",), mean_pixel=_IMAGENET_MEAN, scale=1.0)
+
+
+def _beta_variant(scope: str, blocks: tuple[Block, ...]) -> Backbone:
+    build = functools.partial(resnet_v1, scope=scope, blocks=blocks, beta_stem=True)
+    return Backbone(build=build, options=("multi_grid",))
+
+
+VARIANTS = {
+    "resnet_v1_50": _variant("resnet_v1_50", _RESNET_50),
+    "resnet_v1_50_beta": _beta_variant("resnet_v1_50", _RESNET_50),
+    "resnet_v1_101": _variant("resnet_v1_101", _RESNET_101),
+    "resnet_v1_101_beta": _beta_variant("resnet_v1_101", _RESNET_101),
+}
