@@ -1,0 +1,1 @@
+"""What we measure ourselves against, runnable by anyone: `python -m benchmarks.<name>`."""
