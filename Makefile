@@ -7,26 +7,28 @@
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 
+# The first of these that is supported is taken; trying them sees through pyenv's shims.
+PYTHON ?= python3 python3.13 python3.12 python3.11
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-# The first supported one is taken. Asking by running it sees through pyenv's shims.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	"$$p" -c '$(SUPPORTED)' 2>/dev/null && echo "$$p" && break; done)
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-# An environment somebody made by hand is kept and completed.
+# An environment made by hand is kept and completed.
 $(INSTALLED): pyproject.toml requirements.txt
 	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \
-		if ! "$(PYTHON)" -c '$(SUPPORTED)' 2>/dev/null; then \
-			echo "error: found $(or $(PYTHON),no suitable python); Python 3.11, 3.12 or 3.13 is needed." >&2; \
+		for python in $(PYTHON) ""; do \
+			"$$python" -c '$(SUPPORTED)' 2>/dev/null && break; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "error: Python 3.11, 3.12 or 3.13 is needed; tried: $(PYTHON)." >&2; \
 			echo "Name one with: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; \
 			exit 1; \
 		fi; \
-		echo "Making .venv with $(PYTHON)"; \
-		if ! "$(PYTHON)" -m venv .venv; then \
-			echo "error: $(PYTHON) cannot make a virtual environment." >&2; \
-			echo "On Debian or Ubuntu install it with: apt install python3-venv" >&2; \
+		echo "Making .venv with $$python"; \
+		if ! "$$python" -m venv .venv; then \
+			echo "error: $$python cannot make a virtual environment." >&2; \
+			echo "On Debian or Ubuntu: apt install python3-venv" >&2; \
 			exit 1; \
 		fi; \
 	fi

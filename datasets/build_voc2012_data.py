@@ -1,0 +1,102 @@
+"""Converts a data set in PASCAL VOC layout to TFRecords.
+
+    python datasets/build_voc2012_data.py \
+        --image_folder=VOC2012/JPEGImages \
+        --semantic_segmentation_folder=VOC2012/SegmentationClass \
+        --list_folder=VOC2012/ImageSets/Segmentation \
+        --output_dir=records/voc2012
+
+Every `<split>.txt` in the list folder becomes a split. Differs from the reference: palette PNGs are
+read as class indices (no remove_gt_colormap.py needed), and the image format is taken from the
+files.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from absl import app, flags
+
+from deeplab_tf.data import images
+from deeplab_tf.data.class_table import read_class_names
+from deeplab_tf.data.convert import convert_samples
+from deeplab_tf.data.masks import read_mask
+from deeplab_tf.data.pairing import voc_splits
+
+VOC_CLASS_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus"),
+    *("car", "cat", "chair", "cow", "diningtable", "dog", "horse"),
+    *("motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("image_folder", "./VOCdevkit/VOC2012/JPEGImages", "Folder of images.")
+flags.DEFINE_string(
+    "semantic_segmentation_folder",
+    "./VOCdevkit/VOC2012/SegmentationClassRaw",
+    "Folder of masks: palette PNGs (SegmentationClass) or grey PNGs of class indices.",
+)
+flags.DEFINE_string(
+    "list_folder",
+    "./VOCdevkit/VOC2012/ImageSets/Segmentation",
+    "Folder of lists; every <split>.txt in it becomes a split.",
+)
+flags.DEFINE_string("output_dir", "./tfrecord", "Folder to write the records to.")
+flags.DEFINE_enum(
+    "image_format",
+    None,
+    ["jpg", "jpeg", "png"],
+    "Extension of the images. Default: any; the format is recognised by the content.",
+)
+flags.DEFINE_enum("label_format", "png", ["png"], "Extension of the masks.")
+flags.DEFINE_string(
+    "class_names_file", None, "File with one class name a line. Default: the 21 VOC classes."
+)
+flags.DEFINE_string(
+    "dataset_name",
+    None,
+    "Name of the data set. Default: pascal_voc_seg with the VOC classes, else the output folder's.",
+)
+flags.DEFINE_integer("ignore_label", 255, "Label of void pixels.", lower_bound=0, upper_bound=255)
+flags.DEFINE_integer("num_shards", 4, "Number of files per split.", lower_bound=1)
+flags.DEFINE_bool("overwrite", False, "Replace the records in an output folder that exists.")
+
+
+def main(_: list[str]) -> None:
+    """Converts what the flags name and prints a summary."""
+    if FLAGS.class_names_file:
+        class_names = read_class_names(FLAGS.class_names_file)
+        name = FLAGS.dataset_name or Path(FLAGS.output_dir).resolve().name
+    else:
+        class_names = VOC_CLASS_NAMES
+        name = FLAGS.dataset_name or "pascal_voc_seg"
+    extensions = (f".{FLAGS.image_format}",) if FLAGS.image_format else images.EXTENSIONS
+    splits = voc_splits(
+        image_dir=FLAGS.image_folder,
+        mask_dir=FLAGS.semantic_segmentation_folder,
+        list_dir=FLAGS.list_folder,
+        image_extensions=extensions,
+        mask_extensions=(f".{FLAGS.label_format}",),
+    )
+    conversion = convert_samples(
+        splits,
+        output_dir=FLAGS.output_dir,
+        name=name,
+        read=partial(read_mask, ignore_label=FLAGS.ignore_label),
+        class_names=class_names,
+        ignore_label=FLAGS.ignore_label,
+        num_shards=FLAGS.num_shards,
+        overwrite=FLAGS.overwrite,
+    )
+    print(conversion.summary())
+
+
+def run(argv: list[str]) -> None:
+    """Turns bad input into a message without a traceback and an exit code that is not 0."""
+    try:
+        main(argv)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"build_voc2012_data: {error}") from None
+
+
+if __name__ == "__main__":
+    app.run(run)

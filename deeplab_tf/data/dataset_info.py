@@ -1,0 +1,141 @@
+"""What a data set is: class names, colours, void label, splits. Stored beside the records.
+
+Differs: the reference hard-codes this in `data_generator.py`, so a new data set there is a code
+change; here every converter writes `dataset.json` and everything else reads it.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+FILENAME = "dataset.json"
+
+# Labels travel as uint8.
+_MAX_CLASSES = 256
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Description of one converted data set.
+
+    Attributes:
+        name: What the data set is called, such as "camvid".
+        class_names: One name per class; the position is the label value.
+        palette: One RGB colour (0..255 each) per class.
+        ignore_label: Label value (0..255) of the pixels that count in no loss and no metric. It
+            may be one of the class indices: ADE20K ignores its class 0.
+        splits: Number of records by split name.
+
+    Raises:
+        ValueError: A field is empty, inconsistent or out of range.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    ignore_label: int
+    splits: dict[str, int]
+
+    def __post_init__(self) -> None:
+        """Checks every field, because dataset.json is meant to be edited by hand."""
+        if not self.name:
+            raise ValueError("name of the data set is empty")
+        _check_class_names(self.class_names)
+        _check_palette(self.palette, num_classes=self.num_classes)
+        if not (isinstance(self.ignore_label, int) and 0 <= self.ignore_label <= 255):
+            raise ValueError(f"ignore_label must be in 0..255, found {self.ignore_label!r}")
+        if not (isinstance(self.splits, dict) and self.splits):
+            raise ValueError(f"splits must be records by split name, found {self.splits!r}")
+        for split, count in self.splits.items():
+            if not re.fullmatch(r"[\w.-]+", split):
+                raise ValueError(
+                    f"split name {split!r} may hold only letters, digits, '_', '.' and '-'"
+                )
+            if not (isinstance(count, int) and count > 0):
+                raise ValueError(f"split {split!r} must hold at least 1 record, found {count!r}")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, background included, void excluded."""
+        return len(self.class_names)
+
+    def check_split(self, split: str) -> None:
+        """Raises ValueError, naming the known splits, if there is no `split`."""
+        if split not in self.splits:
+            raise ValueError(
+                f"data set {self.name!r} has no split {split!r}; it has: {', '.join(self.splits)}"
+            )
+
+    @classmethod
+    def load(cls, dataset_dir: str | os.PathLike[str]) -> Self:
+        """Reads `<dataset_dir>/dataset.json`.
+
+        Raises:
+            FileNotFoundError: There is no such file; the message says how to make one.
+            ValueError: The file is no JSON, lacks a field, has an unknown one or a wrong value.
+        """
+        path = Path(dataset_dir) / FILENAME
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} not found: the folder of records needs this description of its classes "
+                "and splits. Every converter in datasets/ writes it (build_folder_data.py for "
+                "your own images). For records made by the original DeepLab scripts write it by "
+                'hand: {"name": ..., "class_names": [...], "palette": [[r, g, b], ...], '
+                '"ignore_label": 255, "splits": {"train": <number of records>, ...}}'
+            )
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**_from_json(fields))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def save(self, dataset_dir: str | os.PathLike[str]) -> None:
+        """Writes `<dataset_dir>/dataset.json` at once: no reader ever sees half a file."""
+        path = Path(dataset_dir) / FILENAME
+        temporary = path.with_name(f".{FILENAME}.{os.getpid()}")
+        temporary.write_text(
+            json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+        )
+        os.replace(temporary, path)
+
+
+def _from_json(fields: Any) -> dict[str, Any]:
+    expected = {field.name for field in dataclasses.fields(DatasetInfo)}
+    if not isinstance(fields, dict) or set(fields) != expected:
+        found = sorted(fields) if isinstance(fields, dict) else type(fields).__name__
+        raise ValueError(f"expected the fields {sorted(expected)}, found {found}")
+    return {
+        **fields,
+        "class_names": tuple(fields["class_names"]),
+        "palette": tuple(tuple(color) for color in fields["palette"]),
+    }
+
+
+def _check_class_names(class_names: tuple[str, ...]) -> None:
+    if not 1 <= len(class_names) <= _MAX_CLASSES:
+        raise ValueError(f"expected 1 to {_MAX_CLASSES} class names, found {len(class_names)}")
+    for index, name in enumerate(class_names):
+        if not (isinstance(name, str) and name.strip()):
+            raise ValueError(f"the name of class {index} is empty")
+    repeated = sorted({name for name in class_names if class_names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"class names must differ, found twice: {', '.join(repeated)}")
+
+
+def _check_palette(palette: tuple[Iterable[int], ...], *, num_classes: int) -> None:
+    if len(palette) != num_classes:
+        raise ValueError(
+            f"palette must have one colour per class: {num_classes} classes, {len(palette)} colours"
+        )
+    for index, color in enumerate(palette):
+        channels = tuple(color)
+        if len(channels) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in channels):
+            raise ValueError(
+                f"colour of class {index} must be three integers 0..255 (RGB), found {channels}"
+            )

@@ -1,0 +1,122 @@
+"""Image files of any common kind -> upright 8-bit RGB, as bytes that every reader decodes alike."""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+
+# What the reference's reader knows; MPO is what many phones call a JPEG with a second picture.
+_RECORD_FORMATS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
+_LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image as it goes into a record.
+
+    Attributes:
+        data: JPEG or PNG bytes that decode to 8-bit RGB.
+        image_format: "jpeg" or "png".
+        size: (height, width) in pixels.
+        turned: True if an EXIF orientation was applied to the pixels.
+    """
+
+    data: bytes
+    image_format: str
+    size: tuple[int, int]
+    turned: bool
+
+
+def load_image(data: bytes, path: str | os.PathLike[str]) -> Image.Image:
+    """Decodes image bytes completely, so that truncated ones do not go unnoticed.
+
+    Raises:
+        ValueError: The bytes are no image, or a damaged or truncated one; the message names `path`.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: no image of a known kind, or a damaged one") from None
+    except Exception as error:  # Damaged files raise OSError, SyntaxError, struct.error and others.
+        raise ValueError(f"{path}: damaged or truncated ({error})") from error
+    return image
+
+
+def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads an image file as it is shown: EXIF orientation applied, alpha dropped.
+
+    Returns:
+        uint8 [h, w, 3], RGB.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no image, a damaged one, or one of floats.
+    """
+    image = load_image(Path(path).read_bytes(), path)
+    return np.asarray(ImageOps.exif_transpose(_to_rgb(image, path)))
+
+
+def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) -> EncodedImage:
+    """Reads an image file for a record.
+
+    8-bit RGB and grey JPEG and PNG files keep their bytes, as in the reference. Everything else
+    (alpha, palette, CMYK, 16-bit grey, other file formats, turned by EXIF) is encoded again: lossy
+    files as JPEG, the others as PNG.
+
+    TensorFlow ignores the EXIF orientation that phones write, while people and annotation tools see
+    the image turned by it. So it is applied to the pixels, unless the mask fits only the stored
+    ones.
+
+    Args:
+        path: The image file.
+        mask_size: (height, width) of its mask.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is damaged, of floats, or not of the mask's size.
+    """
+    data = Path(path).read_bytes()
+    image = load_image(data, path)
+    stored_size = (image.height, image.width)
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    shown_size = stored_size[::-1] if orientation >= 5 else stored_size
+    if mask_size not in (stored_size, shown_size):
+        raise ValueError(
+            f"{path}: the image is {shown_size[1]}x{shown_size[0]} (width x height), "
+            f"its mask {mask_size[1]}x{mask_size[0]}; they must be the same"
+        )
+    turned = orientation != 1 and mask_size == shown_size
+    if image.format in _RECORD_FORMATS and image.mode in ("RGB", "L") and not turned:
+        return EncodedImage(data, _RECORD_FORMATS[image.format], mask_size, turned)
+
+    rgb = _to_rgb(image, path)
+    if turned:
+        rgb = ImageOps.exif_transpose(rgb)
+    # Only the pixels go on: an orientation or a transparent colour must not come along.
+    pixels = Image.fromarray(np.asarray(rgb))
+    buffer = io.BytesIO()
+    lossy = image.format in _LOSSY_FORMATS
+    if lossy:
+        pixels.save(buffer, "JPEG", quality=95, subsampling=0)
+    else:
+        pixels.save(buffer, "PNG")
+    return EncodedImage(buffer.getvalue(), "jpeg" if lossy else "png", mask_size, turned)
+
+
+def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError(f"{path}: an image of floats; expected 8 or 16 bits per channel")
+    if not image.mode.startswith("I"):
+        return image.convert("RGB")
+    # Pillow clips 16-bit grey at 255; TensorFlow takes the high byte, as is done here.
+    high_byte = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
+    rgb = Image.fromarray(high_byte).convert("RGB")
+    rgb.info = image.info
+    return rgb

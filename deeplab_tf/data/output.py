@@ -1,0 +1,54 @@
+"""Writing a folder as a whole: it is complete or it is not there, and foreign files are safe."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def check_output(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Refuses an output folder that holds something, unless `overwrite`.
+
+    Raises:
+        FileExistsError: The folder is not empty, or is a file.
+    """
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"output folder {path} is a file")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise FileExistsError(
+            f"output folder {path} is not empty; choose another one, or add --overwrite to replace "
+            "what an earlier run wrote there (files of other names stay)"
+        )
+
+
+@contextlib.contextmanager
+def temporary_sibling(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields an empty folder beside `folder`, on the same disk; what is left in it is deleted."""
+    path = Path(os.path.abspath(folder))
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move_into(temporary: Path, folder: str | os.PathLike[str], *, last: str) -> None:
+    """Moves all files of `temporary` to `folder`, replacing files of the same names.
+
+    Args:
+        temporary: Folder on the same disk.
+        folder: Where they go; a folder that does not exist appears with everything in it.
+        last: Name of the file that is moved last: its presence says that the others are there.
+    """
+    target = Path(folder)
+    if not target.exists():
+        temporary.rename(target)
+        return
+    files = [path for path in temporary.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: (path.name == last, path)):
+        destination = target / path.relative_to(temporary)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(destination)

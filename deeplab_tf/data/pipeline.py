@@ -1,0 +1,319 @@
+"""Input pipelines: endless training batches and the examples of a split, both from TFRecords.
+
+Training order is a pure function of (seed, step): epoch e shuffles with a seed made of the run's
+seed and e, and example i of the run draws its scale, crop and flip from (seed, i). A run that
+resumes at step k therefore sees what the uninterrupted run would have seen, without any saved
+iterator state.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+
+from deeplab_tf.data import augment, records
+from deeplab_tf.data.dataset_info import DatasetInfo
+
+# Serialized records kept in memory for shuffling. Records further apart than this are mixed by
+# shuffling the files and reading many of them in turns.
+_SHUFFLE_BYTES = 256 * 2**20
+_FILES_AT_ONCE = 16
+
+_JPEG_START = b"\xff\xd8\xff"
+
+_Resizer = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+def training_batches(
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    *,
+    info: DatasetInfo,
+    batch_size: int,
+    crop_size: tuple[int, int],
+    min_scale_factor: float,
+    max_scale_factor: float,
+    scale_factor_step_size: float,
+    mean_pixel: Sequence[float],
+    seed: int,
+    start_step: int = 0,
+    min_resize_value: int | None = None,
+    max_resize_value: int | None = None,
+    resize_factor: int | None = None,
+) -> tf.data.Dataset:
+    """Endless augmented batches: resize to range, random scale, pad, random crop, random flip.
+
+    Differs: the reference shuffles 100 decoded examples and never the files; it feeds float images.
+    Images are uint8 here, so the padding is the mean pixel rounded to it (127.5 to 128): the model
+    casts and normalises.
+
+    Args:
+        dataset_dir: Folder of records.
+        split: Name of the split.
+        info: Description of the data set.
+        batch_size: Examples per batch. A batch may span two epochs; each epoch has every example
+            once.
+        crop_size: Height and width of the crops.
+        min_scale_factor: Smallest random scale.
+        max_scale_factor: Largest random scale.
+        scale_factor_step_size: Step of the grid of scales; 0 for any scale in between.
+        mean_pixel: RGB colour 0..255 of the padding.
+        seed: Seed of the order and of the augmentation.
+        start_step: Batches to leave out at the start, cheaply.
+        min_resize_value: Shorter side after the resize to range; None for no such resize.
+        max_resize_value: Largest longer side after it; None for no limit.
+        resize_factor: See `augment.resize_to_range_size`.
+
+    Returns:
+        Pairs of images, uint8 [batch_size, crop_h, crop_w, 3], and labels, uint8 [batch_size,
+        crop_h, crop_w], where padding and void are `info.ignore_label`. Static shapes. Iteration
+        raises tf.errors.InvalidArgumentError, naming the image, for a label that is neither a class
+        nor `ignore_label`, or for image and label of different size; and
+        tf.errors.FailedPreconditionError where the number of records is not that of `info`.
+
+    Raises:
+        FileNotFoundError: The split's files are missing.
+        ValueError: The data set has no such split, its files are empty, or a resize lacks
+            `min_resize_value`.
+    """
+    paths = _files(dataset_dir, split, info=info)
+    count = info.splits[split]
+    draw_crop = partial(
+        augment.random_crop,
+        crop_size=crop_size,
+        min_scale_factor=min_scale_factor,
+        max_scale_factor=max_scale_factor,
+        scale_factor_step_size=scale_factor_step_size,
+    )
+    augmented = partial(
+        _augmented,
+        info=info,
+        seed=seed,
+        resize=_resizer(min_resize_value, max_resize_value, resize_factor),
+        draw_crop=draw_crop,
+        image_canvas=np.full((*crop_size, 3), np.rint(mean_pixel).astype(np.uint8)),
+        label_canvas=np.full(crop_size, info.ignore_label, np.uint8),
+    )
+    shuffled_epoch = partial(_shuffled_epoch, paths=paths, count=count, seed=seed)
+    first_example = start_step * batch_size
+    first_epoch, first_in_epoch = divmod(first_example, count)
+    return (
+        tf.data.Dataset.counter(first_epoch)
+        .flat_map(shuffled_epoch)
+        .skip(first_in_epoch)
+        .enumerate(first_example)
+        .map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def evaluation_examples(
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    *,
+    info: DatasetInfo,
+    min_resize_value: int | None = None,
+    max_resize_value: int | None = None,
+    resize_factor: int | None = None,
+) -> tf.data.Dataset:
+    """The examples of a split, once, in the order of the records, unbatched and unpadded.
+
+    Differs: an image resized to range is rounded to uint8; the reference's stays float.
+
+    Args:
+        dataset_dir: Folder of records.
+        split: Name of the split.
+        info: Description of the data set.
+        min_resize_value: Shorter side after the resize to range; None for no such resize.
+        max_resize_value: Largest longer side after it; None for no limit.
+        resize_factor: See `augment.resize_to_range_size`.
+
+    Returns:
+        Dictionaries of "image", uint8 [h, w, 3], "label", uint8 [h, w], and "filename", scalar
+        string. Iteration raises as that of `training_batches`.
+
+    Raises:
+        FileNotFoundError: The split's files are missing.
+        ValueError: The data set has no such split, its files are empty, or a resize lacks
+            `min_resize_value`.
+    """
+    paths = _files(dataset_dir, split, info=info)
+    resize = _resizer(min_resize_value, max_resize_value, resize_factor)
+
+    def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        example = records.parse_example(serialized)
+        label = _decode_label(example, info=info)
+        image = _decode_image(example, size=tf.shape(label))
+        if resize is not None:
+            image, label = resize(image, label)
+            image = tf.cast(image + 0.5, tf.uint8)
+        return {"image": image, "label": label, "filename": example["filename"]}
+
+    return (
+        tf.data.TFRecordDataset(paths)
+        .apply(tf.data.experimental.assert_cardinality(info.splits[split]))
+        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _shuffled_epoch(
+    epoch: tf.Tensor, *, paths: list[str], count: int, seed: int
+) -> tf.data.Dataset:
+    # Shuffling mixes in the program's global seed, unless the graph traced here forgets it.
+    tf.compat.v1.set_random_seed(None)
+    epoch_seed = tf.random.stateless_uniform(
+        [], [tf.constant(seed, tf.int64), epoch], None, None, dtype=tf.int64, alg="philox"
+    )
+    files = tf.data.Dataset.from_tensor_slices(paths)
+    files = files.shuffle(len(paths), seed=epoch_seed, reshuffle_each_iteration=False)
+    serialized = files.interleave(tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE)
+    mean_bytes = sum(map(os.path.getsize, paths)) / count
+    return serialized.apply(tf.data.experimental.assert_cardinality(count)).shuffle(
+        min(count, int(_SHUFFLE_BYTES / mean_bytes) + 1),
+        seed=epoch_seed,
+        reshuffle_each_iteration=False,
+    )
+
+
+def _files(dataset_dir: str | os.PathLike[str], split: str, *, info: DatasetInfo) -> list[str]:
+    """The record files of a split that exists and is not empty."""
+    info.check_split(split)
+    paths = records.split_files(dataset_dir, split)
+    if not any(map(os.path.getsize, paths)):
+        raise ValueError(
+            f"the {len(paths)} files of {paths[0]} hold no record, but dataset.json states "
+            f"{info.splits[split]} for split {split!r}; copy the folder again, or convert again"
+        )
+    return paths
+
+
+def _augmented(
+    index: tf.Tensor,
+    serialized: tf.Tensor,
+    *,
+    info: DatasetInfo,
+    seed: int,
+    resize: _Resizer | None,
+    draw_crop: Callable[[tf.Tensor, tf.Tensor], augment.Crop],
+    image_canvas: np.ndarray,
+    label_canvas: np.ndarray,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Image and label, uint8, of example number `index` of the run."""
+    example = records.parse_example(serialized)
+    label = _decode_label(example, info=info)
+    image = None
+    if resize is not None:
+        image, label = resize(_decode_image(example, size=tf.shape(label)), label)
+    size = tf.shape(label)
+    crop = draw_crop(tf.stack([tf.constant(seed, tf.int64), index]), size)
+    rows = augment.sample_axis(size[0], crop.scaled_size[0], crop.offset[0], len(label_canvas))
+    columns = augment.sample_axis(
+        size[1], crop.scaled_size[1], crop.offset[1], label_canvas.shape[1], flip=crop.flip
+    )
+    row_range = slice(rows.start, rows.start + rows.length)
+    column_range = slice(columns.start, columns.start + columns.length)
+    if image is None:
+        image_rows = _decode_image_rows(example, rows, size=size)
+    else:
+        image_rows = image[row_range]
+    return (
+        augment.crop_image(
+            image_rows[:, column_range], rows, columns, canvas=tf.constant(image_canvas)
+        ),
+        augment.crop_label(
+            label[row_range, column_range], rows, columns, canvas=tf.constant(label_canvas)
+        ),
+    )
+
+
+def _resizer(min_size: int | None, max_size: int | None, factor: int | None) -> _Resizer | None:
+    """The resize to range of an image (to float32) and its label; None if there is to be none."""
+    if min_size is None:
+        if max_size is not None or factor is not None:
+            raise ValueError(
+                "max_resize_value and resize_factor need min_resize_value: found "
+                f"{max_size} and {factor} without it"
+            )
+        return None
+
+    def resize(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        height, width = tf.unstack(tf.shape(label))
+        size = augment.resize_to_range_size(
+            height, width, min_size=min_size, max_size=max_size, factor=factor
+        )
+        return augment.resize_image(image, size), augment.resize_label(label, size)
+
+    return resize
+
+
+def _decode_label(example: dict[str, tf.Tensor], *, info: DatasetInfo) -> tf.Tensor:
+    """Decodes a label and checks its values."""
+    label = records.decode_label(example["label_bytes"])
+    wrong = (label > info.num_classes - 1) & (label != info.ignore_label)
+
+    def fail() -> None:
+        value = tf.reduce_max(tf.where(wrong, label, tf.zeros_like(label)))
+        message = tf.strings.join(
+            [
+                "The label of ",
+                example["filename"],
+                " holds the value ",
+                tf.strings.as_string(value),
+                f", which is neither one of the {info.num_classes} classes of {info.name} "
+                f"(0 to {info.num_classes - 1}) nor the ignore label {info.ignore_label}. Correct "
+                "the mask and convert again, or correct class_names or ignore_label in "
+                "dataset.json.",
+            ]
+        )
+        tf.debugging.Assert(value == 0, [message])
+
+    tf.cond(tf.reduce_any(wrong), fail, lambda: None)
+    return label
+
+
+def _decode_image(example: dict[str, tf.Tensor], *, size: tf.Tensor) -> tf.Tensor:
+    """Decodes a whole image and checks that its size is the label's."""
+    image = records.decode_image(example["image_bytes"])
+    _check_size(tf.shape(image)[:2], size, filename=example["filename"])
+    return image
+
+
+def _decode_image_rows(
+    example: dict[str, tf.Tensor], rows: augment.AxisSamples, *, size: tf.Tensor
+) -> tf.Tensor:
+    """Decodes the rows of an image that a crop needs: of a large JPEG up to 40 % less work."""
+    encoded = example["image_bytes"]
+
+    def decode_jpeg_rows() -> tf.Tensor:
+        image_size = tf.image.extract_jpeg_shape(encoded)[:2]
+        # Whole rows: where a row is cut, the decoder interpolates its chroma differently.
+        window = tf.stack([rows.start, 0, rows.length, size[1]])
+        # First the check: the decoder's own error about such a window does not name the image.
+        with tf.control_dependencies([_check_size(image_size, size, filename=example["filename"])]):
+            return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+
+    def decode_all_rows() -> tf.Tensor:
+        return _decode_image(example, size=size)[rows.start : rows.start + rows.length]
+
+    is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG_START)) == _JPEG_START
+    return tf.cond(is_jpeg, decode_jpeg_rows, decode_all_rows)
+
+
+def _check_size(
+    image_size: tf.Tensor, label_size: tf.Tensor, *, filename: tf.Tensor
+) -> tf.Operation:
+    return tf.debugging.Assert(
+        tf.reduce_all(image_size == label_size),
+        [
+            "Image and label of",
+            filename,
+            "must have one size, found (height, width)",
+            image_size,
+            label_size,
+            "Convert the data again with a script of datasets/, which finds such pairs.",
+        ],
+    )

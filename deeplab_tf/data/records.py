@@ -1,0 +1,170 @@
+"""TFRecord schema of the reference: one example per image, sharded files per split.
+
+Records written here are byte-identical to the reference's (`datasets/build_data.py`), and records
+written there are read here.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf import wrappers_pb2
+
+_IMAGE = "image/encoded"
+_LABEL = "image/segmentation/class/encoded"
+_FILENAME = "image/filename"
+_HEIGHT = "image/height"
+_WIDTH = "image/width"
+
+_SHARD_SUFFIX = re.compile(r"-(\d{5})-of-(\d{5})\.tfrecord")
+
+# A PNG's bytes 24 and 25 are bit depth and colour type; type 0 is grey.
+_EIGHT_BIT_GREY = b"\x08\x00"
+
+
+def shard_name(split: str, index: int, num_shards: int) -> str:
+    """File name of shard `index` (from 0) of a split."""
+    return f"{split}-{index:05d}-of-{num_shards:05d}.tfrecord"
+
+
+def is_shard(name: str, split: str) -> bool:
+    """Tells whether `name` is a file name that `shard_name` gives a shard of `split`."""
+    return name.startswith(split) and _SHARD_SUFFIX.fullmatch(name, len(split)) is not None
+
+
+def make_example(
+    *,
+    image_bytes: bytes,
+    label_bytes: bytes,
+    filename: str,
+    height: int,
+    width: int,
+    image_format: str,
+) -> bytes:
+    """Serializes one image and its label (reference: `build_data.image_seg_to_tfexample`).
+
+    Args:
+        image_bytes: The encoded JPEG or PNG image.
+        label_bytes: The label as an encoded 8-bit grey PNG of class indices.
+        filename: Name of the image, without folder and extension.
+        height: Height of image and label in pixels.
+        width: Width of image and label in pixels.
+        image_format: "jpeg" or "png".
+
+    Returns:
+        A serialized tf.train.Example.
+    """
+    # The order of a protobuf map on the wire is unspecified and differs between protobuf versions.
+    # Serializing entry by entry in the order of the reference's files makes it a constant.
+    features = (
+        ("image/channels", _int64_feature(3)),
+        ("image/segmentation/class/format", _bytes_feature(b"png")),
+        (_FILENAME, _bytes_feature(filename.encode())),
+        ("image/format", _bytes_feature(image_format.encode())),
+        (_LABEL, _bytes_feature(label_bytes)),
+        (_IMAGE, _bytes_feature(image_bytes)),
+        (_HEIGHT, _int64_feature(height)),
+        (_WIDTH, _int64_feature(width)),
+    )
+    entries = [tf.train.Features(feature={key: value}) for key, value in features]
+    # Example has one field, number 1, as BytesValue has; so this is the Example around the map.
+    body = b"".join(entry.SerializeToString() for entry in entries)
+    return wrappers_pb2.BytesValue(value=body).SerializeToString()
+
+
+def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Parses one serialized example (reference: `data_generator.Dataset._parse_function`).
+
+    Args:
+        serialized: Scalar string tensor.
+
+    Returns:
+        Scalars: "image_bytes", "label_bytes" and "filename" (string), "height" and "width" (int64).
+        A missing feature is the empty string or 0, as in the reference.
+    """
+    text = tf.io.FixedLenFeature((), tf.string, default_value="")
+    number = tf.io.FixedLenFeature((), tf.int64, default_value=0)
+    parsed = tf.io.parse_single_example(
+        serialized, {_IMAGE: text, _LABEL: text, _FILENAME: text, _HEIGHT: number, _WIDTH: number}
+    )
+    return {
+        "image_bytes": parsed[_IMAGE],
+        "label_bytes": parsed[_LABEL],
+        "filename": parsed[_FILENAME],
+        "height": parsed[_HEIGHT],
+        "width": parsed[_WIDTH],
+    }
+
+
+def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Decodes a JPEG or PNG (sniffed, the recorded format is not trusted) to uint8 [h, w, 3]."""
+    image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def decode_label(label_bytes: tf.Tensor) -> tf.Tensor:
+    """Decodes an 8-bit grey PNG to uint8 [h, w] class indices.
+
+    Differs: any other PNG is an error. The reference turns palette and RGB masks into luminance
+    and scales 1-bit masks to 0 and 255, and then trains on that.
+
+    Raises:
+        tf.errors.InvalidArgumentError: (at run time) the label is no 8-bit grey PNG.
+    """
+    header = tf.strings.substr(label_bytes, 24, 2)
+    tf.debugging.Assert(
+        tf.equal(header, _EIGHT_BIT_GREY),
+        [
+            "The label in the record is not an 8-bit grey PNG of class indices (palette and RGB "
+            "masks are not read as indices). Convert the data again with a script of datasets/. "
+            "PNG bit depth and colour type found:",
+            header,
+        ],
+    )
+    return tf.squeeze(tf.io.decode_png(label_bytes, channels=1), axis=-1)
+
+
+def split_files(dataset_dir: str | os.PathLike[str], split: str) -> list[str]:
+    """Lists the record files of a split, in order.
+
+    Args:
+        dataset_dir: Folder of records.
+        split: Name of the split, such as "train".
+
+    Returns:
+        Sorted paths of `<split>-xxxxx-of-yyyyy.tfrecord`, or, where there is none, of `<split>-*`
+        (the reference's pattern).
+
+    Raises:
+        FileNotFoundError: The folder or the split's files are missing.
+        ValueError: Some shards are missing, or two conversions are mixed in the folder.
+    """
+    folder = Path(dataset_dir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder of records {folder} not found")
+    candidates = sorted(name for name in os.listdir(folder) if name.startswith(f"{split}-"))
+    shards = {name: _SHARD_SUFFIX.fullmatch(name, len(split)) for name in candidates}
+    names = [name for name, match in shards.items() if match] or candidates
+    if not names:
+        raise FileNotFoundError(f"no record files {folder}/{split}-*.tfrecord found")
+    totals = {int(match[2]) for match in shards.values() if match}
+    if len(totals) > 1:
+        raise ValueError(
+            f"{folder} mixes conversions of the split {split!r} into {sorted(totals)} shards; "
+            "delete the files of the old one"
+        )
+    if totals and len(names) != max(totals):
+        raise ValueError(
+            f"{folder} holds {len(names)} of the {max(totals)} shards of the split {split!r}; "
+            "copy the missing ones or convert again"
+        )
+    return [str(folder / name) for name in names]
+
+
+def _bytes_feature(value: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def _int64_feature(value: int) -> tf.train.Feature:
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
