@@ -139,6 +139,7 @@ class TrainConfig:
         momentum: Momentum of SGD, without Nesterov.
         weight_decay: L2 factor on convolution kernels, depthwise ones excepted.
         batch_norm_decay: Decay of the moving statistics; None for each part's own.
+        label_weights: Weight of each class in the loss; empty for all alike.
         seed: Seed of initial weights, dropout, data order and augmentation.
     """
 
@@ -149,6 +150,7 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 0.00004
     batch_norm_decay: float | None = None
+    label_weights: tuple[float, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -163,6 +165,10 @@ class TrainConfig:
         _require(
             self.batch_norm_decay is None or 0 < self.batch_norm_decay < 1,
             f"batch_norm_decay is {self.batch_norm_decay}; it must lie between 0 and 1.",
+        )
+        _require(
+            all(weight >= 0 for weight in self.label_weights),
+            f"label_weights are {self.label_weights}; none may be negative.",
         )
 
 

@@ -1,0 +1,32 @@
+"""TensorBoard's event files, where tensorboard is installed."""
+
+import importlib.util
+
+import numpy as np
+import tensorflow as tf
+
+
+class Summaries:
+    """Writes scalars and pictures for TensorBoard, or nothing where it is not installed."""
+
+    def __init__(self, logdir: str) -> None:
+        self._writer = None
+        if importlib.util.find_spec("tensorboard"):
+            self._writer = tf.summary.create_file_writer(logdir)
+
+    def scalars(self, step: int, **values: float) -> None:
+        """Writes one point of each curve."""
+        if self._writer is None:
+            return
+        with self._writer.as_default(step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+
+    def images(self, step: int, pictures: list[np.ndarray]) -> None:
+        """Writes pictures, uint8 [h, w, 3] each; those of a step replace nothing."""
+        if self._writer is None:
+            return
+        with self._writer.as_default(step):
+            for i, picture in enumerate(pictures):
+                tf.summary.image(f"validation/{i}", picture[None])
+        self._writer.flush()
