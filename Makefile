@@ -38,20 +38,25 @@ $(INSTALLED): pyproject.toml requirements.txt
 
 # --- the tour: data -> train -> eval -> vis -> export -> served -------------------------------------
 
-DEMO_DATA := demo/data/tfrecord
-DEMO_RUN := demo/run
-
 demo: $(INSTALLED)  ## train, evaluate, draw and export a small model on generated images (5 minutes)
 	rm -rf demo
 	$(PY) datasets/build_shapes_data.py --output_dir=demo/data
-	$(PY) train.py --dataset_dir=$(DEMO_DATA) --train_logdir=$(DEMO_RUN)
-	$(PY) eval.py --dataset_dir=$(DEMO_DATA) --checkpoint_dir=$(DEMO_RUN) --eval_logdir=demo/eval
-	$(PY) vis.py --dataset_dir=$(DEMO_DATA) --checkpoint_dir=$(DEMO_RUN) --vis_logdir=demo/vis
-	$(PY) export_model.py --checkpoint_path=$(DEMO_RUN) --export_path=demo/export
-	$(PY) -c 'import tensorflow as tf; \
-		served = tf.saved_model.load("demo/export").signatures["serving_default"]; \
-		image = tf.zeros([1, 200, 300, 3], tf.uint8); \
-		print("reloaded:", {k: v.shape.as_list() for k, v in served(ImageTensor=image).items()})'
+	$(PY) train.py --dataset_dir=demo/data/tfrecord --train_logdir=demo/run \
+		--preset=deeplabv3plus_mobilenet_v2 --atrous_rates=2 --atrous_rates=4 --atrous_rates=6 \
+		--train_crop_size=129,129 --training_number_of_steps=1000 --base_learning_rate=0.05 \
+		--min_scale_factor=0.75 --max_scale_factor=1.25
+	$(PY) eval.py --dataset_dir=demo/data/tfrecord --checkpoint_dir=demo/run
+	$(PY) vis.py --dataset_dir=demo/data/tfrecord --checkpoint_dir=demo/run --vis_logdir=demo/pictures
+	$(PY) export_model.py --checkpoint_path=demo/run --export_path=demo/model
+	$(PY) examples/serve.py demo/model "$$(ls demo/data/JPEGImages/*.jpg | tail -n 1)"
+	@$(PY) -c 'import json, sys; miou = json.load(open("demo/run/scores_val.json"))["mean_iou"]; \
+		sys.exit(miou < 0.85 and f"error: mIoU {miou:.3f}, expected at least 0.85")'
+	@echo
+	@echo "Done. demo/pictures   what the network sees, beside the truth: look at *_panel.png"
+	@echo "      demo/run        checkpoints, model card, scores_val.json, TensorBoard curves"
+	@echo "      demo/model      the SavedModel that was just served"
+	@echo "Next: your own images, with the five commands of README.md, beginning with"
+	@echo "      $(PY) datasets/build_folder_data.py --image_folder=... --mask_folder=... --output_dir=..."
 
 # --- tests and tools ------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import os
 # TensorFlow reports real errors as exceptions; what it logs beside them hides the progress bar.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from deeplab_tf.config import DataConfig, InferenceConfig, ModelConfig, TrainConfig  # noqa: E402
-from deeplab_tf.deeplab import build_deeplab  # noqa: E402
+from deeplab_tf.config import DataConfig, InferenceConfig, ModelConfig, TrainConfig
+from deeplab_tf.deeplab import build_deeplab
 
 __all__ = ["DataConfig", "InferenceConfig", "ModelConfig", "TrainConfig", "build_deeplab"]

@@ -137,8 +137,8 @@ def set_batch_norm_decay(model: keras.Model, config: TrainConfig) -> None:
     """Gives every batch norm the decay of the config, or one that suits the run's length.
 
     The networks' own decays (up to 0.9997) are made for the papers' 30,000 steps from pretrained
-    weights. In a shorter run such an average is still full of what the network was long before: on
-    CamVid (docs/camvid.md) 1,000 steps gave a mIoU of 0.16 with it and 0.41 with fresh statistics.
+    weights. In a shorter run such an average is full of what the network was long before, and a
+    network that trains well looks broken in evaluation (docs/camvid.md has an example).
     """
     steps = config.training_number_of_steps
     longest = 1.0 if steps >= _PAPER_STEPS else max(0.9, 1 - 90 / steps)

@@ -1,0 +1,284 @@
+"""What is exported computes what was evaluated, in everything that can load it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, build_deeplab
+from deeplab_tf.backbones import get_backbone
+from deeplab_tf.data.dataset_info import DatasetInfo
+from deeplab_tf.evaluation import label_predictor
+from deeplab_tf.export import export_saved_model
+from deeplab_tf.inference import predict
+from deeplab_tf.model_card import ModelCard
+
+CARD = ModelCard(
+    model=ModelConfig(
+        depth_multiplier=0.25,
+        num_classes=5,
+        atrous_rates=(1, 2),
+        aspp_convs_filters=16,
+        decoder_output_stride=(4,),
+        decoder_filters=16,
+    ),
+    data=DataConfig(),
+    train=TrainConfig(),
+    # Some images are smaller in both directions, some in one, some in none.
+    inference=InferenceConfig(crop_size=(33, 49)),
+    dataset=DatasetInfo(
+        name="shapes",
+        class_names=("background", "disc", "ring", "star", "dé"),
+        palette=((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)),
+        ignore_label=255,
+        splits={"val": 1},
+    ),
+)
+# Batch, height, width: one pixel, less than the output stride, k * 16 + 1, odd, even, long.
+SHAPES = [(1, 1, 1), (3, 7, 5), (2, 33, 49), (3, 50, 31), (2, 64, 65), (1, 97, 20)]
+MEAN_PIXEL = get_backbone(CARD.model.model_variant).mean_pixel
+
+# Nothing of this package.
+SERVE_ELSEWHERE = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+folder, images_file, results_file = sys.argv[1:]
+images, results = dict(np.load(images_file)), {}
+
+served = tf.saved_model.load(folder).signatures["serving_default"]
+for i, image in images.items():
+    for name, value in served(ImageTensor=tf.constant(image)).items():
+        results[f"tf2/{i}/{name}"] = value.numpy()
+
+with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    loaded = tf.compat.v1.saved_model.load(session, ["serve"], folder)
+    signature = loaded.signature_def["serving_default"]
+    fetches = {name: tensor.name for name, tensor in signature.outputs.items()}
+    for i, image in images.items():
+        feed = {signature.inputs["ImageTensor"].name: image}
+        for name, value in session.run(fetches, feed).items():
+            results[f"tf1/{i}/{name}"] = value
+
+assert "deeplab_tf" not in sys.modules
+np.savez(results_file, **results)
+"""
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Untrained, but batch norms have seen images and every class is among the predictions."""
+    model = build_deeplab(CARD.model)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
+            layer.beta.assign(rng.normal(0, 0.5, layer.beta.shape))
+            layer.momentum = 0
+    images = _images(4, 97, 97).astype(np.float32)
+    model(images, training=True)
+    logits = np.asarray(model(images, training=False))
+    kernel, bias = model.get_layer("logits").weights
+    scale = 2 / logits.std(axis=(0, 1, 2))
+    kernel.assign(kernel * scale)
+    bias.assign((bias - logits.mean(axis=(0, 1, 2))) * scale)
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "new" / "1"
+    export_saved_model(model, CARD, export_path=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def signature(exported):
+    """What TensorFlow Serving looks up: keys, types and the tensors behind them."""
+    saved_model = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    (graph,) = saved_model.meta_graphs
+    return graph.signature_def["serving_default"]
+
+
+@pytest.fixture(scope="module")
+def served(exported):
+    """Images to labels and probabilities, by the export."""
+    loaded = tf.saved_model.load(str(exported))
+    assert list(loaded.signatures) == ["serving_default"]
+
+    def call(images):
+        outputs = loaded.signatures["serving_default"](ImageTensor=tf.constant(images))
+        return outputs["SemanticPredictions"].numpy(), outputs["SemanticProbabilities"].numpy()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def compiled(model):
+    """`predict`, compiled as evaluation compiles it: eager batch norms round otherwise."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+    def call(images):
+        return predict(model, images, output_stride=16, mean_pixel=MEAN_PIXEL, crop_size=(33, 49))
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def predict_labels(model):
+    return label_predictor(model, CARD.model, CARD.inference)
+
+
+def test_signature(signature):
+    def described(tensors):
+        return {
+            key: (tf.as_dtype(t.dtype).name, [d.size for d in t.tensor_shape.dim])
+            for key, t in tensors.items()
+        }
+
+    assert described(signature.inputs) == {"ImageTensor": ("uint8", [-1, -1, -1, 3])}
+    assert described(signature.outputs) == {
+        "SemanticPredictions": ("int32", [-1, -1, -1]),
+        "SemanticProbabilities": ("float32", [-1, -1, -1, 5]),
+    }
+    assert signature.method_name == "tensorflow/serving/predict"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_evaluation(shape, served, compiled, predict_labels):
+    images = _images(*shape)
+    labels, probabilities = served(images)
+    np.testing.assert_array_equal(labels, [predict_labels(image) for image in images])
+    expected = compiled(images)
+    np.testing.assert_array_equal(labels, expected.labels)
+    np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+
+
+def test_equals_the_network_on_an_image_padded_by_hand(model, served):
+    image = _images(1, 40, 50)
+    padded = np.broadcast_to(np.float32(MEAN_PIXEL), (1, 49, 65, 3)).copy()
+    padded[:, :40, :50] = image
+    logits = np.asarray(model(padded, training=False), np.float64)[:, :40, :50]
+    exponentials = np.exp(logits)
+
+    labels, probabilities = served(image)
+    assert (labels == logits.argmax(-1)).mean() > 0.999
+    assert set(np.unique(labels)) == set(range(5))
+    np.testing.assert_allclose(
+        probabilities, exponentials / exponentials.sum(-1, keepdims=True), atol=1e-4
+    )
+
+
+def test_images_of_a_batch_do_not_meet(served):
+    images = _images(3, 50, 31)
+    labels, probabilities = served(images)
+    for i in range(3):
+        alone_labels, alone_probabilities = served(images[i : i + 1])
+        np.testing.assert_array_equal(labels[i], alone_labels[0])
+        np.testing.assert_allclose(probabilities[i], alone_probabilities[0], atol=1e-5)
+    assert (labels[0] != labels[1]).any()
+
+
+def test_tf2_and_a_tf1_session_of_a_fresh_process(exported, served, tmp_path):
+    images = {str(i): _images(*shape) for i, shape in enumerate(SHAPES)}
+    np.savez(tmp_path / "images.npz", **images)
+    files = [exported, tmp_path / "images.npz", tmp_path / "results.npz"]
+    subprocess.run([sys.executable, "-I", "-c", SERVE_ELSEWHERE, *files], check=True, cwd=tmp_path)
+    results = np.load(tmp_path / "results.npz")
+    for i, batch in images.items():
+        labels, probabilities = served(batch)
+        for loader in ("tf2", "tf1"):
+            np.testing.assert_array_equal(results[f"{loader}/{i}/SemanticPredictions"], labels)
+            np.testing.assert_allclose(
+                results[f"{loader}/{i}/SemanticProbabilities"], probabilities, atol=1e-5
+            )
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to compile a C program")
+def test_c_api(exported, signature, served, tmp_path):
+    """The nearest thing to TensorFlow Serving that runs where only the wheel is installed."""
+    program = _compile(Path(__file__).with_name("saved_model_client.c"), tmp_path)
+    images = _images(2, 50, 31)
+    tensors = [
+        signature.inputs["ImageTensor"].name,
+        signature.outputs["SemanticPredictions"].name,
+        signature.outputs["SemanticProbabilities"].name,
+    ]
+    results = subprocess.run(
+        [program, exported, *tensors, *map(str, images.shape[:3])],
+        input=images.tobytes(),
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+
+    labels, probabilities = served(images)
+    assert len(results) == labels.nbytes + probabilities.nbytes
+    c_labels = np.frombuffer(results[: labels.nbytes], np.int32)
+    np.testing.assert_array_equal(c_labels, labels.ravel())
+    c_probabilities = np.frombuffer(results[labels.nbytes :], np.float32)
+    np.testing.assert_allclose(c_probabilities, probabilities.ravel(), atol=1e-5)
+
+
+def test_the_card_travels_with_the_model(exported):
+    assert ModelCard.load(exported / "assets.extra") == CARD
+
+
+def test_nothing_is_left_beside_the_export(exported):
+    assert os.listdir(exported.parent) == ["1"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "dangling link"])
+def test_what_exists_is_not_touched(model, tmp_path, kind):
+    path = tmp_path / "export"
+    if kind == "folder":
+        path.mkdir()
+        (path / "saved_model.pb").write_bytes(b"mine")
+    elif kind == "file":
+        path.write_bytes(b"mine")
+    else:
+        path.symlink_to("nowhere")
+    before = {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")}
+
+    with pytest.raises(FileExistsError, match=r"--export_path=.*export exists: give another"):
+        export_saved_model(model, CARD, export_path=path)
+
+    assert before == {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")}
+
+
+def test_an_interrupted_write_leaves_nothing(model, tmp_path, monkeypatch):
+    def write_half(trackable, folder, **kwargs):
+        Path(folder, "saved_model.pb").write_bytes(b"half")
+        assert not (tmp_path / "export").exists()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", write_half)
+    with pytest.raises(OSError, match="No space left"):
+        export_saved_model(model, CARD, export_path=tmp_path / "export")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _compile(source, folder):
+    library, program = Path(tf.sysconfig.get_lib()), folder / source.stem
+    # GNU ld takes five times as long over the library's 1.1 GB; not every system has gold.
+    linker = ["-fuse-ld=gold"] if shutil.which("ld.gold") else []
+    command = ["gcc", "-Wall", "-Werror", *linker, "-o", program, source]
+    command += ["-I", tf.sysconfig.get_include(), f"-Wl,-rpath,{library}"]
+    command += [library / f"libtensorflow_{part}.so.2" for part in ("cc", "framework")]
+    subprocess.run(command, check=True)
+    return program
+
+
+def _images(batch, height, width):
+    """Patches of noise, uint8 [b, h, w, 3], other ones for each image."""
+    rng = np.random.default_rng([batch, height, width])
+    patches = rng.integers(0, 256, (batch, height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    return patches.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width].copy()

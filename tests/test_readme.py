@@ -1,0 +1,72 @@
+"""The README's commands, run as they stand: on a small folder of images, and for fewer steps."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# A reader's training takes minutes to hours; the commands are otherwise the README's.
+SHORTER = {
+    "--training_number_of_steps=3000": "--training_number_of_steps=2",
+    "--train_crop_size=257,257": "--train_crop_size=33,33 --train_batch_size=2",
+}
+
+
+def test_the_commands_for_your_own_images(tmp_path):
+    """From a folder of images and masks to a SavedModel, one command after the other."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / "my" / folder).mkdir(parents=True)
+    for i in range(10):
+        labels = np.zeros((40, 50), np.uint8)
+        labels[:, : 10 + i] = 1
+        image = np.where(labels[..., None] == 1, 200, 50) + rng.integers(0, 50, (40, 50, 3))
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / f"my/images/{i}.jpg")
+        Image.fromarray(labels).save(tmp_path / f"my/masks/{i}.png")
+
+    commands = "\n".join(_blocks("bash"))
+    for full, shorter in SHORTER.items():
+        assert full in commands
+        commands = commands.replace(full, shorter)
+    for command in filter(None, commands.splitlines()):
+        python, script, *flags = shlex.split(command)
+        assert python == "python"
+        done = subprocess.run(
+            [sys.executable, ROOT / script, *flags], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
+    assert (tmp_path / "my/model/saved_model.pb").is_file()
+    assert len(list((tmp_path / "my/pictures").glob("*_panel.png"))) == 10
+
+
+def test_the_library_example():
+    (example,) = _blocks("python")
+    names = {"images": np.zeros((1, 33, 49, 3), np.float32)}
+    exec(example, names)
+    assert names["logits"].shape == (1, 33, 49, 21)
+    assert names["coarse"].shape[-1] == 21
+    assert names["finer"].atrous_rates == (12, 24, 36)
+
+
+def test_the_table_of_presets_is_complete():
+    from deeplab_tf.presets import PRESETS
+
+    for preset in PRESETS.values():
+        assert f"{preset.parameters:,}" in README
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!http)[^)]+)\)", README))))
+def test_what_the_readme_links_to_exists(path):
+    assert (ROOT / path).exists()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
