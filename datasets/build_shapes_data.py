@@ -2,14 +2,13 @@
 
     python datasets/build_shapes_data.py --output_dir=shapes
 
-It needs no download and trains in minutes, yet has what makes segmentation hard: the colours say
-nothing about the class, textures say something only most of the time, shapes hide each other, are
-cut by the image's border, and have void pixels along their outlines, as in VOC. The pictures are
-written in VOC layout and then take the same way as any other such data, to `<output_dir>/tfrecord`.
-Each is a pure function of the seed, its split and its number.
+It needs no download and trains in minutes, yet has what makes segmentation hard: the ground colour
+of a shape says nothing about its class, shapes hide each other, are cut by the image's border,
+stand in uneven light, and have void pixels along their outlines, as in VOC. Outline and pattern
+tell the class. The pictures are written in VOC layout and then take the same way as any other such
+data, to `<output_dir>/tfrecord`. Each is a pure function of the seed, its split and its number.
 """
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -29,17 +28,24 @@ from deeplab_tf.data.pairing import voc_splits
 CLASS_NAMES = ("background", "circle", "square", "triangle", "star", "ring")
 VOID = 255
 
-# Texture of most objects of a class, in the order of CLASS_NAMES; the others have a random one.
-_USUAL_TEXTURES = ("clouds", "dots", "checker", "stripes", "speckle", "waves")
-_USUAL_TEXTURE_SHARE = 0.75
+# Every class has a pattern on a ground of any colour. Those with an ink are drawn in it, the others
+# are coloured noise: (blur as a share of the image's size, strength in grey levels).
+_INKS = {
+    "circle": (245, 245, 245),
+    "square": (15, 15, 15),
+    "triangle": (245, 215, 30),
+    "ring": (40, 60, 225),
+}
+_NOISES = {"background": (0.08, 70), "star": (0.006, 200)}
+
 _SUPERSAMPLING = 4
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "output_dir", None, "Folder for the pictures; the records go to tfrecord/ in it.", required=True
 )
-flags.DEFINE_integer("num_train", 400, "Number of training images.", lower_bound=1)
-flags.DEFINE_integer("num_val", 60, "Number of validation images.", lower_bound=1)
+flags.DEFINE_integer("num_train", 1000, "Number of training images.", lower_bound=1)
+flags.DEFINE_integer("num_val", 100, "Number of validation images.", lower_bound=1)
 flags.DEFINE_integer(
     "image_size", 160, "Longest side; each side is 0.8 to 1 times this.", lower_bound=48
 )
@@ -58,16 +64,15 @@ def draw_scene(rng: np.random.Generator, *, image_size: int) -> tuple[np.ndarray
         The image, uint8 [h, w, 3] RGB, and its labels, uint8 [h, w], with void outlines.
     """
     height, width = rng.integers(round(0.8 * image_size), image_size + 1, 2).tolist()
-    image = _texture(_pick(rng, ("clouds", "clouds", "stripes", "checker")), height, width, rng)
+    image = _texture("background", height, width, rng, unlike=[])
     labels = np.zeros((height, width), np.uint8)
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(2, 5)):
         class_id = int(rng.integers(1, len(CLASS_NAMES)))
-        coverage = _place_shape(CLASS_NAMES[class_id], labels, rng)
-        usual = rng.random() < _USUAL_TEXTURE_SHARE
-        kind = _USUAL_TEXTURES[class_id] if usual else _pick(rng, _USUAL_TEXTURES)
+        name = CLASS_NAMES[class_id]
+        coverage = _place_shape(name, labels, rng)
         # Colours are free, but a shape must not vanish into what is behind it.
-        behind = np.average(image, axis=(0, 1), weights=np.tile(coverage[..., None], 3))
-        texture = _texture(kind, height, width, rng, unlike=behind)
+        behind = (image * coverage[..., None]).sum(axis=(0, 1)) / coverage.sum()
+        texture = _texture(name, height, width, rng, unlike=[behind])
         image += coverage[..., None] * (texture - image)
         labels[coverage >= 0.5] = class_id
     return _photograph(image, rng), _with_void_outlines(labels)
@@ -98,7 +103,7 @@ def _place_shape(shape: str, labels: np.ndarray, rng: np.random.Generator) -> np
     """Returns the coverage, float32 [h, w] in 0..1, of a shape at a place that is free enough."""
     height, width = labels.shape
     for _ in range(20):
-        radius = rng.uniform(0.18, 0.3) * min(height, width)
+        radius = rng.uniform(0.22, 0.32) * min(height, width)
         center = rng.uniform(0.1, 0.9, 2) * (width, height)
         coverage = _coverage(shape, height, width, center, radius, rng.uniform(0, 2 * np.pi))
         # Overlap is wanted, but what lies below must stay recognisable.
@@ -113,13 +118,14 @@ def _coverage(
 ) -> np.ndarray:
     canvas = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), np.uint8)
     center, radius = center * _SUPERSAMPLING, radius * _SUPERSAMPLING
-    if shape in ("circle", "ring"):
-        middle = tuple(np.rint(center).astype(int).tolist())
+    middle = np.rint(center).astype(int).tolist()
+    # Radii are chosen so that the areas are not too different.
+    if shape == "circle":
         cv2.circle(canvas, middle, round(radius), 255, cv2.FILLED)
-        if shape == "ring":
-            cv2.circle(canvas, middle, round(0.5 * radius), 0, cv2.FILLED)
+    elif shape == "ring":
+        cv2.circle(canvas, middle, round(1.1 * radius), 255, cv2.FILLED)
+        cv2.circle(canvas, middle, round(0.55 * radius), 0, cv2.FILLED)
     else:
-        # Outer radii are chosen so that the areas are alike.
         corners, outer, inner = {
             "square": (4, 1.2, 1.2 * np.cos(np.pi / 4)),
             "triangle": (3, 1.35, 1.35 * np.cos(np.pi / 3)),
@@ -134,34 +140,39 @@ def _coverage(
 
 
 def _texture(
-    kind: str,
+    class_name: str,
     height: int,
     width: int,
     rng: np.random.Generator,
-    unlike: np.ndarray | None = None,
+    *,
+    unlike: list[np.ndarray],
 ) -> np.ndarray:
-    """Returns float32 [h, w, 3] in 0..255: a pattern between two colours."""
-    patterns: dict[str, Callable[[int, int, np.random.Generator], np.ndarray]] = {
-        "clouds": partial(_noise, blur=0.08),
-        "speckle": partial(_noise, blur=0.006),
-        "stripes": _stripes,
-        "checker": _checker,
-        "dots": _dots,
-        "waves": _waves,
-    }
-    pattern = patterns[kind](height, width, rng)[..., None]
-    first = rng.uniform(20, 235, 3)
-    while unlike is not None and np.abs(first - unlike).max() < 60:
-        first = rng.uniform(20, 235, 3)
-    # The second colour is a lighter or darker shade, so that an object stays one object.
-    shade = rng.uniform(45, 90) * (-1 if first.mean() > 128 else 1) + rng.uniform(-15, 15, 3)
-    return (first + pattern * shade).clip(0, 255).astype(np.float32)
+    """Returns float32 [h, w, 3] in 0..255: the pattern of a class on a ground of any colour.
+
+    The ground differs clearly from the RGB colours in `unlike`, and from the pattern's ink.
+    """
+    ink = np.array(_INKS[class_name]) if class_name in _INKS else None
+    unlike = unlike if ink is None else [*unlike, ink]
+    ground = rng.uniform(20, 235, 3)
+    while any(np.abs(ground - color).max() < 70 for color in unlike):
+        ground = rng.uniform(20, 235, 3)
+    if ink is None:
+        blur, strength = _NOISES[class_name]
+        texture = ground + strength * _noise(height, width, rng, sigma=blur * max(height, width))
+    else:
+        patterns = {"circle": _dots, "square": _checker, "triangle": _stripes, "ring": _waves}
+        texture = ground + patterns[class_name](height, width, rng)[..., None] * (ink - ground)
+    return texture.clip(0, 255).astype(np.float32)
 
 
-def _noise(height: int, width: int, rng: np.random.Generator, *, blur: float) -> np.ndarray:
-    sigma = max(blur * max(height, width), 0.5)
-    noise = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), sigma)
-    return (0.5 + 0.25 * noise / noise.std()).clip(0, 1)
+def _noise(height: int, width: int, rng: np.random.Generator, *, sigma: float) -> np.ndarray:
+    """Returns blurred noise [h, w, 3] in -0.5..0.5."""
+    noise = rng.standard_normal((height, width, 3), np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), max(sigma, 0.5))
+    return (0.25 * noise / noise.std()).clip(-0.5, 0.5)
+
+
+# The other patterns are [h, w] in 0..1: how much ink there is.
 
 
 def _stripes(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -220,10 +231,6 @@ def _with_void_outlines(labels: np.ndarray) -> np.ndarray:
     kernel = np.ones((3, 3), np.uint8)
     outline = cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)
     return np.where(outline, np.uint8(VOID), labels)
-
-
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
-    return options[rng.integers(len(options))]
 
 
 def main(_: list[str]) -> None:

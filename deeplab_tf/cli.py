@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 from deeplab_tf.config import DataConfig, InferenceConfig, ModelConfig, TrainConfig
 from deeplab_tf.data.dataset_info import DatasetInfo
@@ -63,6 +63,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
     define_flags()
 
     def checked_main(argv: Sequence[str]) -> None:
+        logging.set_verbosity(logging.WARNING)  # absl.app would let TensorFlow tell its life
         try:
             if len(argv) > 1:
                 raise ValueError(f"Unknown arguments {argv[1:]}: expected --flag=value only.")
@@ -70,9 +71,18 @@ def run(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             sys.exit(130)
         except (ValueError, OSError, FloatingPointError, *_INPUT_ERRORS_OF_TENSORFLOW) as error:
-            sys.exit(f"{os.path.basename(argv[0])}: error: {error}")
+            sys.exit(f"{os.path.basename(argv[0])}: error: {_message(error)}")
 
     app.run(checked_main)
+
+
+def _message(error: Exception) -> str:
+    """What an error says; of an assertion in TensorFlow's graph, only the words we gave it."""
+    if not isinstance(error, tf.errors.OpError):
+        return str(error)
+    first_line = error.message.partition("\n")[0]
+    _, asserted, words = first_line.partition("assertion failed: ")
+    return words.strip("[]").replace("] [", " ") if asserted else first_line
 
 
 def define_train_flags() -> None:

@@ -113,6 +113,8 @@ def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) ->
 def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
     if image.mode == "F":
         raise ValueError(f"{path}: an image of floats; expected 8 or 16 bits per channel")
+    if image.mode == "P":
+        image = image.convert("RGBA")  # a palette with transparency makes Pillow warn otherwise
     if not image.mode.startswith("I"):
         return image.convert("RGB")
     # Pillow clips 16-bit grey at 255; TensorFlow takes the high byte, as is done here.
