@@ -12,22 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import tensorflow as tf
 from absl import app, flags, logging
 
 from deeplab_tf.config import DataConfig, InferenceConfig, ModelConfig, TrainConfig
 from deeplab_tf.data.dataset_info import DatasetInfo
+from deeplab_tf.data.records import READ_ERRORS
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.presets import PRESETS
 
 FLAGS = flags.FLAGS
-
-# A damaged record file, a label that is no class, a checkpoint without its data file.
-_INPUT_ERRORS_OF_TENSORFLOW = (
-    tf.errors.DataLossError,
-    tf.errors.InvalidArgumentError,
-    tf.errors.NotFoundError,
-)
 
 _MODEL_FLAGS = (
     "model_variant",
@@ -70,7 +63,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
             main()
         except KeyboardInterrupt:
             sys.exit(130)
-        except (ValueError, OSError, FloatingPointError, *_INPUT_ERRORS_OF_TENSORFLOW) as error:
+        except (ValueError, OSError, FloatingPointError, *READ_ERRORS) as error:
             sys.exit(f"{os.path.basename(argv[0])}: error: {_message(error)}")
 
     app.run(checked_main)
@@ -78,11 +71,9 @@ def run(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
 
 def _message(error: Exception) -> str:
     """What an error says; of an assertion in TensorFlow's graph, only the words we gave it."""
-    if not isinstance(error, tf.errors.OpError):
-        return str(error)
-    first_line = error.message.partition("\n")[0]
+    first_line = getattr(error, "message", str(error)).partition("\n")[0]
     _, asserted, words = first_line.partition("assertion failed: ")
-    return words.strip("[]").replace("] [", " ") if asserted else first_line
+    return words.strip("[]").replace("] [", " ") if asserted else str(error)
 
 
 def define_train_flags() -> None:

@@ -11,6 +11,13 @@ from pathlib import Path
 import tensorflow as tf
 from google.protobuf import wrappers_pb2
 
+# What TensorFlow raises for damaged records, labels that are no class, incomplete checkpoints.
+READ_ERRORS = (
+    tf.errors.DataLossError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+)
+
 _IMAGE = "image/encoded"
 _LABEL = "image/segmentation/class/encoded"
 _FILENAME = "image/filename"

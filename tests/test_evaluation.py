@@ -1,0 +1,71 @@
+"""Scores of a split against counting by hand; what is scored is what is predicted."""
+
+import numpy as np
+import pytest
+
+from deeplab_tf import InferenceConfig
+from deeplab_tf.backbones import get_backbone
+from deeplab_tf.evaluation import evaluate, label_predictor
+from deeplab_tf.inference import predict
+from tests import tiny_run
+
+
+def random_examples(count, *, num_classes, ignore_label):
+    """Images of several sizes whose first channel is a label map with mistakes: a prediction."""
+    rng = np.random.default_rng(count)
+    for _ in range(count):
+        size = rng.integers(3, 20, 2)
+        label = rng.integers(0, num_classes - 1, size, dtype=np.uint8)  # the last one in no label
+        prediction = np.where(rng.random(size) < 0.4, rng.integers(0, num_classes, size), label)
+        label[rng.random(size) < 0.2] = ignore_label
+        yield {"image": prediction.astype(np.uint8)[..., None].repeat(3, axis=2), "label": label}
+
+
+@pytest.mark.parametrize("ignore_label", [255, 1])
+def test_scores_equal_counting_by_hand(ignore_label):
+    num_classes = 5
+    examples = list(random_examples(6, num_classes=num_classes, ignore_label=ignore_label))
+    scores = evaluate(
+        lambda image: image[..., 0].astype(np.int32),
+        iter(examples),
+        num_classes=num_classes,
+        ignore_label=ignore_label,
+    )
+
+    # Over all pixels of the split at once: a mean over images would be another number.
+    labels = np.concatenate([example["label"].ravel() for example in examples])
+    predictions = np.concatenate([example["image"][..., 0].ravel() for example in examples])
+    valid = labels != ignore_label
+    labels, predictions = labels[valid], predictions[valid]
+    iou, of_class = {}, {}
+    for c in range(num_classes):
+        of_class[c] = (labels == c).sum()
+        union = ((labels == c) | (predictions == c)).sum()
+        if union:
+            iou[c] = ((labels == c) & (predictions == c)).sum() / union
+    assert scores.mean_iou == pytest.approx(np.mean(list(iou.values())))
+    assert scores.pixel_accuracy == pytest.approx((labels == predictions).mean())
+    assert scores.pixels == tuple(of_class.values())
+    expected = [iou[c] if of_class[c] else np.nan for c in range(num_classes)]
+    np.testing.assert_allclose(scores.iou, expected)
+
+
+@pytest.mark.parametrize("crop_size", [None, (65, 33)])
+def test_label_predictor_equals_predict(crop_size):
+    model = tiny_run.random_network()
+    predict_labels = label_predictor(model, tiny_run.MODEL, InferenceConfig(crop_size))
+    seen = set()
+    for seed in range(3):
+        image, _ = tiny_run.scene(seed)
+        labels = predict_labels(image)
+        expected = predict(
+            model,
+            image[None],
+            output_stride=16,
+            mean_pixel=get_backbone("mobilenet_v2").mean_pixel,
+            crop_size=crop_size,
+        ).labels[0]
+        assert isinstance(labels, np.ndarray)
+        np.testing.assert_array_equal(labels, expected)
+        seen |= set(np.unique(labels))
+    assert len(seen) > 1
