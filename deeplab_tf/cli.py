@@ -121,6 +121,7 @@ def train() -> None:
     if FLAGS.train_crop_size is not None:
         data = replace(data, crop_size=_size("train_crop_size"))
     _check_crop(data.crop_size, model.output_stride, flag="train_crop_size")
+    _check_rates(model, data.crop_size)
     card = ModelCard(
         model=model,
         data=data,
@@ -319,6 +320,17 @@ def _check_crop(crop_size: tuple[int, int], output_stride: int, *, flag: str) ->
                 f"pixels align: {nearest} or {nearest + output_stride} gives better borders.",
                 file=sys.stderr,
             )
+
+
+def _check_rates(model: ModelConfig, crop_size: tuple[int, int]) -> None:
+    features = (min(crop_size) - 1) // model.output_stride + 1
+    if any(rate >= features for rate in model.atrous_rates):
+        print(
+            f"Warning: the crop has {features} features across at output stride "
+            f"{model.output_stride}. Atrous rates {model.atrous_rates} that are no smaller meet "
+            "padding only, and untrained weights in larger images: lower --atrous_rates.",
+            file=sys.stderr,
+        )
 
 
 def _run_folder(path: str) -> str:

@@ -261,6 +261,23 @@ def test_a_crop_that_does_not_align_is_a_warning(place, monkeypatch, side, hint)
     assert (hint or "") in done.err
 
 
+@pytest.mark.parametrize(
+    ("crop", "warned"), [("257,513", True), ("273,513", True), ("513,305", False)]
+)
+def test_rates_that_reach_beyond_the_crop_are_a_warning(place, monkeypatch, crop, warned):
+    """The largest rate, 18, needs more than 18 features: a crop of 18 * 16 + 1 or more."""
+    monkeypatch.setattr(training, "train", lambda card, **options: None)
+    done = run(
+        "train.py",
+        f"--dataset_dir={place}/data",
+        f"--train_logdir={place}/never",
+        "--preset=deeplabv3plus_mobilenet_v2",
+        f"--train_crop_size={crop}",
+    )
+    assert done.code == 0
+    assert ("lower --atrous_rates" in done.err) == warned
+
+
 # --- Bad input ------------------------------------------------------------------------------------
 
 

@@ -32,7 +32,7 @@ def test_the_commands_for_your_own_images(tmp_path):
         Image.fromarray(image.astype(np.uint8)).save(tmp_path / f"my/images/{i}.jpg")
         Image.fromarray(labels).save(tmp_path / f"my/masks/{i}.png")
 
-    commands = "\n".join(_blocks("bash"))
+    commands = "\n".join(_blocks("bash")).replace("\\\n", " ")
     for full, shorter in SHORTER.items():
         assert full in commands
         commands = commands.replace(full, shorter)
