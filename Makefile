@@ -48,7 +48,7 @@ demo: $(INSTALLED)  ## train, evaluate, draw and export a small model on generat
 	$(PY) eval.py --dataset_dir=demo/data/tfrecord --checkpoint_dir=demo/run
 	$(PY) vis.py --dataset_dir=demo/data/tfrecord --checkpoint_dir=demo/run --vis_logdir=demo/pictures
 	$(PY) export_model.py --checkpoint_path=demo/run --export_path=demo/model
-	$(PY) examples/serve.py demo/model "$$(ls demo/data/JPEGImages/*.jpg | tail -n 1)"
+	TF_CPP_MIN_LOG_LEVEL=3 $(PY) examples/serve.py demo/model "$$(ls demo/data/JPEGImages/*.jpg | tail -n 1)"
 	@$(PY) -c 'import json, sys; miou = json.load(open("demo/run/scores_val.json"))["mean_iou"]; \
 		sys.exit(miou < 0.85 and f"error: mIoU {miou:.3f}, expected at least 0.85")'
 	@echo
