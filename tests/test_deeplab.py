@@ -45,7 +45,6 @@ def test_equals_the_reference(case):
 
 def test_golden_cases_cover_every_encoder():
     covered = {golden_cases.load_case(case)[0]["model_options"]["model_variant"] for case in CASES}
-    # The 101-layer network with the plain stem at output stride 8, nonseparable, is among them.
     assert covered == set(BACKBONES)
 
 
