@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -84,6 +85,7 @@ def train(
     # Here, because a run that cannot start leaves no folder behind.
     os.makedirs(logdir, exist_ok=True)
     card.save(logdir)
+    predict_labels = label_predictor(model, card.model, card.inference)
     summaries, scores, saved = Summaries(logdir), None, time.monotonic()
     steps = _steps(train_step(model, optimizer, card), batches, card, start_step)
     try:
@@ -91,7 +93,7 @@ def train(
             if step % _LOG_STEPS == 0:
                 summaries.scalars(step, **curves)
             if val_split and (step % val_interval_steps == 0 or step == last_step):
-                scores = _validate(model, card, dataset_dir, val_split, summaries, step)
+                scores = _validate(predict_labels, card, dataset_dir, val_split, summaries, step)
             if time.monotonic() - saved > save_interval_secs:
                 manager.save(checkpoint_number=step)
                 saved = time.monotonic()
@@ -212,16 +214,15 @@ def _steps(
 
 
 def _validate(
-    model: keras.Model,
+    predict_labels: Callable[[np.ndarray], np.ndarray],
     card: ModelCard,
     dataset_dir: str,
     split: str,
     summaries: Summaries,
     step: int,
 ) -> SegmentationScores:
-    """Scores the model on a split, prints the result, and draws the first few examples."""
+    """Scores predictions on a split, prints the result, and draws the first few examples."""
     info = card.dataset
-    predict_labels = label_predictor(model, card.model, card.inference)
     examples = pipeline.evaluation_examples(dataset_dir, split, info=info)
     scores = evaluate(
         predict_labels,
