@@ -16,6 +16,7 @@ from absl import app, flags, logging
 
 from deeplab_tf.config import DataConfig, InferenceConfig, ModelConfig, TrainConfig
 from deeplab_tf.data.dataset_info import DatasetInfo
+from deeplab_tf.data.output import write_file
 from deeplab_tf.data.records import READ_ERRORS
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.presets import PRESETS
@@ -184,11 +185,8 @@ def evaluate() -> None:
         **metrics.scores_to_json(scores, info.class_names),
     }
     folder = FLAGS.eval_logdir or _run_folder(FLAGS.checkpoint_dir)
-    os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"scores_{FLAGS.eval_split}.json")
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=2)
-    os.replace(f"{path}.tmp", path)
+    write_file(path, json.dumps(result, indent=2).encode())
     print(f"Written to {path}.")
 
 
@@ -254,9 +252,7 @@ def export() -> None:
     """export_model.py: writes a checkpoint as a SavedModel that takes images of any size."""
     from deeplab_tf import export as exporting
 
-    card = _card(FLAGS.checkpoint_path, extra_flags=("num_classes",))
-    if FLAGS.crop_size is not None:
-        card = replace(card, inference=InferenceConfig(crop_size=_size("crop_size")))
+    card = _card(FLAGS.checkpoint_path, crop_flag="crop_size", extra_flags=("num_classes",))
     model, checkpoint = _load_model(card, FLAGS.checkpoint_path)
     exporting.export_saved_model(model, card, export_path=FLAGS.export_path)
     print(f"{checkpoint} is now a SavedModel in {FLAGS.export_path}.")
@@ -337,8 +333,8 @@ def _run_folder(path: str) -> str:
     return path if os.path.isdir(path) else os.path.dirname(path) or "."
 
 
-def _card(path: str, extra_flags: Sequence[str] = ()) -> ModelCard:
-    """The model card of a run, at the output stride that the flags ask for.
+def _card(path: str, *, crop_flag: str, extra_flags: Sequence[str] = ()) -> ModelCard:
+    """The model card of a run, at the output stride and crop size that the flags ask for.
 
     A flag that contradicts the card is an error: the weights fit one network only.
     """
@@ -360,6 +356,8 @@ def _card(path: str, extra_flags: Sequence[str] = ()) -> ModelCard:
             f"--atrous_rates={free['atrous_rates']} contradicts the model card, which has "
             f"{len(card.model.atrous_rates)} branches with the rates {card.model.atrous_rates}."
         )
+    if FLAGS[crop_flag].value is not None:
+        card = replace(card, inference=InferenceConfig(crop_size=_size(crop_flag)))
     return replace(card, model=_replace_set(card.model, free))
 
 
@@ -376,9 +374,7 @@ def _load_model(card: ModelCard, path: str) -> tuple[Any, str]:
 def _predictor(path: str, *, crop_flag: str) -> tuple[ModelCard, Callable[[Any], Any], str]:
     from deeplab_tf import evaluation
 
-    card = _card(path)
-    if FLAGS[crop_flag].value is not None:
-        card = replace(card, inference=InferenceConfig(crop_size=_size(crop_flag)))
+    card = _card(path, crop_flag=crop_flag)
     model, checkpoint = _load_model(card, path)
     predict_labels = evaluation.label_predictor(model, card.model, card.inference)
     return card, predict_labels, checkpoint

@@ -13,6 +13,7 @@ from PIL import Image
 
 from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.data.images import EXTENSIONS, read_rgb
+from deeplab_tf.data.output import write_file
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
@@ -64,7 +65,7 @@ def file_examples(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
 def write_png(path: str | Path, rgb: np.ndarray) -> None:
     """Writes a uint8 [h, w, 3] RGB image; the file appears complete or not at all."""
     _, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    _write_bytes(Path(path), data.tobytes())
+    write_file(path, data.tobytes())
 
 
 def write_label_png(
@@ -85,17 +86,7 @@ def write_label_png(
         image.putpalette(colors.tobytes())
     data = io.BytesIO()
     image.save(data, "PNG")
-    _write_bytes(Path(path), data.getvalue())
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_file(path, data.getvalue())
 
 
 def _looks_like_image(file: Path) -> bool:

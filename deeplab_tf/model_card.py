@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from deeplab_tf.config import DataConfig, InferenceConfig, ModelConfig, TrainConfig
 from deeplab_tf.data.dataset_info import DatasetInfo
+from deeplab_tf.data.output import write_file
 
 FILENAME = "config.json"
 
@@ -56,11 +57,8 @@ class ModelCard:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `<folder>/config.json` at once: no reader ever sees half a file."""
-        path = Path(folder) / FILENAME
-        temporary = path.with_name(f".{FILENAME}.{os.getpid()}")
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_file(Path(folder) / FILENAME, f"{text}\n".encode())
 
 
 def differences(first: Any, second: Any, prefix: str = "") -> list[str]:

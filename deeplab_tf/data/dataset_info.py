@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from deeplab_tf.data.output import write_file
+
 FILENAME = "dataset.json"
 
 # Labels travel as uint8.
@@ -96,13 +98,8 @@ class DatasetInfo:
 
     def save(self, dataset_dir: str | os.PathLike[str]) -> None:
         """Writes `<dataset_dir>/dataset.json` at once: no reader ever sees half a file."""
-        path = Path(dataset_dir) / FILENAME
-        temporary = path.with_name(f".{FILENAME}.{os.getpid()}")
-        temporary.write_text(
-            json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n",
-            encoding="utf-8",
-        )
-        os.replace(temporary, path)
+        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        write_file(Path(dataset_dir) / FILENAME, f"{text}\n".encode())
 
 
 def _from_json(fields: Any) -> dict[str, Any]:

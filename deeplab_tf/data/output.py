@@ -1,4 +1,4 @@
-"""Writing a folder as a whole: it is complete or it is not there, and foreign files are safe."""
+"""Writing files and folders as wholes: complete or not there, and foreign files are safe."""
 
 import contextlib
 import os
@@ -33,6 +33,18 @@ def temporary_sibling(folder: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file, and its folder if need be; no reader ever sees a part of it."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def move_into(temporary: Path, folder: str | os.PathLike[str], *, last: str) -> None:
