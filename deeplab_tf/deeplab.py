@@ -3,15 +3,17 @@
     images -> encoder -> ASPP -> [decoder <- low-level features] -> logits -> upsampled logits
 
 DeepLabv3 (arXiv 1706.05587) is the path without the decoder, DeepLabv3+ (arXiv 1802.02611) the
-one with it.
+one with it. DeepLabv2 (arXiv 1606.00915) has, in ASPP's place, one classifier for each rate, and
+may see the image at several scales.
 """
 
 import keras
+from keras import KerasTensor, layers
 
 from deeplab_tf.backbones import Features, get_backbone
-from deeplab_tf.config import ModelConfig
-from deeplab_tf.heads import aspp, classifier, decoder
-from deeplab_tf.layers import ResizeLike
+from deeplab_tf.config import ENCODER_OPTIONS, ModelConfig
+from deeplab_tf.heads import aspp, classifier, decoder, dense_prediction_cell
+from deeplab_tf.layers import Logits, ResizeLike, scale_dimension
 
 
 def build_deeplab(config: ModelConfig) -> keras.Model:
@@ -22,37 +24,108 @@ def build_deeplab(config: ModelConfig) -> keras.Model:
 
     Returns:
         A functional `keras.Model` that maps RGB images, float [b, h, w, 3] in [0, 255] and of any
-        size, to logits, float32 [b, h, w, num_classes]. The layer "logits" has them at their own
-        stride. Layer names are the reference's variable scopes, with "." for "/".
+        size (or of `config.crop_size`), to logits, float32 [b, h, w, num_classes]. The layer
+        "logits" has them at their own stride. Layer names are the reference's variable scopes,
+        with "." for "/".
 
     Raises:
-        ValueError: if the encoder does not exist or does not take an option that is set.
+        ValueError: if the encoder does not exist or does not take an option that is set, or the
+            image is too small for it.
     """
-    images = keras.Input((None, None, 3), name="images")
+    images = keras.Input((*(config.crop_size or (None, None)), 3), name="images")
+    stride = min(config.decoder_output_stride, default=config.output_stride)
+    if config.image_pyramid in ((), (1.0,)):
+        logits = Logits(stride, name="logits")(_network(images, config))
+    else:
+        logits = _image_pyramid(images, config, stride=stride)
+    upsampled = ResizeLike(dtype="float32", name="upsampled_logits")(logits, images)
+    return keras.Model(images, upsampled, name=f"deeplab_{config.model_variant}")
+
+
+def _network(images: KerasTensor, config: ModelConfig) -> KerasTensor:
+    """Images, [b, h, w, 3], to logits at their own stride."""
     features = _encoder(images, config)
-    x = aspp(
-        features.final,
-        filters=config.aspp_convs_filters,
-        rates=config.atrous_rates,
-        image_level_feature=config.add_image_level_feature,
-        separable=config.aspp_with_separable_conv,
-    )
+    x = _head(features.final, config)
     x = decoder(
         x,
         [features.low_level[stride] for stride in config.decoder_output_stride],
         filters=config.decoder_filters,
         separable=config.decoder_use_separable_conv,
+        sum_merge=config.decoder_use_sum_merge,
+        linear=config.decoder_output_is_logits,
+        activation=_activation(config),
     )
-    logits = classifier(x, num_classes=config.num_classes)
-    upsampled = ResizeLike(dtype="float32", name="upsampled_logits")(logits, images)
-    return keras.Model(images, upsampled, name=f"deeplab_{config.model_variant}")
+    if config.decoder_output_is_logits:
+        return x
+    return classifier(
+        x,
+        num_classes=config.num_classes,
+        kernel_size=config.logits_kernel_size,
+        rates=(1,) if config.aspp_with_batch_norm else config.atrous_rates or (1,),
+    )
 
 
-def _encoder(images: keras.KerasTensor, config: ModelConfig) -> Features:
+def _encoder(images: KerasTensor, config: ModelConfig) -> Features:
     backbone = get_backbone(config.model_variant)
-    for option in ("multi_grid", "depth_multiplier"):
+    for option in ENCODER_OPTIONS:
         unset = ModelConfig.__dataclass_fields__[option].default
         if option not in backbone.options and getattr(config, option) != unset:
             raise ValueError(f"{config.model_variant} has no {option}; leave it at {unset!r}.")
     options = {option: getattr(config, option) for option in backbone.options}
     return backbone.build(backbone.normalize(images), output_stride=config.output_stride, **options)
+
+
+def _head(x: KerasTensor, config: ModelConfig) -> KerasTensor:
+    if not config.aspp_with_batch_norm:
+        return x  # DeepLabv2, whose classifier is the pyramid
+    if config.dense_prediction_cell_config:
+        return dense_prediction_cell(
+            x,
+            config.dense_prediction_cell_config,
+            output_stride=config.output_stride,
+            pooled_size=config.image_pooling_crop_size or config.crop_size,
+        )
+    window = None
+    if config.image_pooling_crop_size:
+        height, width = config.image_pooling_crop_size
+        scale = 1 / config.output_stride
+        window = scale_dimension(height, scale), scale_dimension(width, scale)
+    return aspp(
+        x,
+        filters=config.aspp_convs_filters,
+        rates=config.atrous_rates,
+        separable=config.aspp_with_separable_conv,
+        image_level_feature=config.add_image_level_feature,
+        pooling_window=window,
+        pooling_stride=config.image_pooling_stride,
+        squeeze_and_excitation=config.aspp_with_squeeze_and_excitation,
+        gate="q_sigmoid" if config.image_se_uses_qsigmoid else "sigmoid",
+        projection=config.aspp_with_concat_projection,
+        activation=_activation(config),
+    )
+
+
+def _activation(config: ModelConfig) -> str:
+    return "relu6" if config.use_bounded_activation else "relu"
+
+
+def _image_pyramid(images: KerasTensor, config: ModelConfig, *, stride: int) -> KerasTensor:
+    """One network on several scales of the image, its logits merged (v2, section 3.2).
+
+    All logits are resized to the grid of the largest scale, or of the image itself if that is
+    larger.
+    """
+    network = keras.Model(images, _network(images, config))
+    merged_stride = stride / max(1.0, *config.image_pyramid)
+    pyramid = []
+    for scale in config.image_pyramid:
+        if scale == 1:
+            logits = network.output
+        else:
+            scaled = ResizeLike(scale, name=f"images_{scale:.2f}")(images, images)
+            # Not network(scaled): its layers are to be the pyramid's own, shared by the scales.
+            logits = network.call(scaled)
+        pyramid.append(ResizeLike(1 / merged_stride, name=f"logits_{scale:.2f}")(logits, images))
+    merge = layers.Maximum if config.merge_method == "max" else layers.Average
+    merged = merge(name="merged_logits")(pyramid) if len(pyramid) > 1 else pyramid[0]
+    return Logits(merged_stride, name="logits")(merged)

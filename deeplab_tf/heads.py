@@ -1,16 +1,24 @@
-"""DeepLab's heads: atrous spatial pyramid pooling, the decoder and the classifier.
+"""DeepLab's heads: spatial pyramid pooling in its forms, the decoder and the classifier.
 
 Layer names are the reference's variable scopes.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from keras import KerasTensor, initializers, layers
 
-from deeplab_tf.layers import BatchNorm, ResizeLike, conv_bn, depthwise_conv_bn
+from deeplab_tf.config import CellBranch
+from deeplab_tf.layers import (
+    BatchNorm,
+    ResizeLike,
+    conv_bn,
+    depthwise_conv_bn,
+    q_sigmoid,
+    scale_dimension,
+)
 
 _BATCH_NORM = BatchNorm(momentum=0.9997, epsilon=1e-5)
+_CELL_FILTERS = 256
 
 
 def aspp(
@@ -18,8 +26,14 @@ def aspp(
     *,
     filters: int,
     rates: Sequence[int],
-    image_level_feature: bool,
     separable: bool,
+    image_level_feature: bool,
+    pooling_window: tuple[int, int] | None,
+    pooling_stride: tuple[int, int],
+    squeeze_and_excitation: bool,
+    gate: str,
+    projection: bool,
+    activation: str,
 ) -> KerasTensor:
     """Atrous spatial pyramid pooling (v3, section 3.3; v3+, section 3.1).
 
@@ -27,87 +41,220 @@ def aspp(
         x: [b, h, w, c], the encoder's final features.
         filters: Channels of each branch and of the projection.
         rates: Atrous rates of the 3x3 branches.
-        image_level_feature: Whether to add the image pooling branch.
         separable: Whether the 3x3 branches are separable convolutions.
+        image_level_feature: Whether to add image pooling: as a branch, or as a gate.
+        pooling_window: Features down and across that image pooling averages; None for all.
+        pooling_stride: Steps down and across of the window.
+        squeeze_and_excitation: Whether image pooling is a gate on the output (MobileNetV3, arXiv
+            1905.02244, Figure 10).
+        gate: "sigmoid" or "q_sigmoid", the activation of the gate.
+        projection: Whether a 1x1 convolution and dropout follow the concatenation.
+        activation: Of every other convolution.
 
     Returns:
-        [b, h, w, filters].
+        [b, h, w, filters]; without projection, as many channels for each branch.
     """
     branches = []
-    if image_level_feature:
-        branches.append(image_pooling(x, filters=filters))
-    branches.append(_conv_bn(x, filters, 1, name="aspp0"))
+    gated = image_level_feature and squeeze_and_excitation
+    if image_level_feature and not gated:
+        pooled = _pool(x, pooling_window, pooling_stride, name="image_pooling.mean")
+        pooled = _conv_bn(pooled, filters, 1, activation=activation, name="image_pooling")
+        branches.append(ResizeLike(name="image_pooling.resize")(pooled, x))
+    branches.append(_conv_bn(x, filters, 1, activation=activation, name="aspp0"))
     for i, rate in enumerate(rates, start=1):
-        branches.append(_conv3x3(x, filters, rate=rate, separable=separable, name=f"aspp{i}"))
-    if len(branches) > 1:
-        x = layers.Concatenate(name="aspp.concat")(branches)
-    else:
-        x = branches[0]
-    x = _conv_bn(x, filters, 1, name="concat_projection")
-    return layers.Dropout(0.1, name="concat_projection.dropout")(x)
+        conv = _separable_conv_bn if separable else _conv_bn
+        branches.append(conv(x, filters, 3, rate=rate, activation=activation, name=f"aspp{i}"))
+    y = _concatenate(branches, name="aspp.concat")
+    if projection:
+        y = _conv_bn(y, filters, 1, activation=activation, name="concat_projection")
+        y = layers.Dropout(0.1, name="concat_projection.dropout")(y)
+    if gated:
+        pooled = _pool(x, pooling_window, pooling_stride, name="image_pooling.mean")
+        pooled = layers.Conv2D(filters, 1, name="image_pooling")(pooled)
+        function = {"sigmoid": "sigmoid", "q_sigmoid": q_sigmoid}[gate]
+        pooled = layers.Activation(function, name=f"image_pooling.{gate}")(pooled)
+        y = layers.Multiply(name="aspp.gate")(
+            [y, ResizeLike(name="image_pooling.resize")(pooled, x)]
+        )
+    return y
 
 
-def image_pooling(x: KerasTensor, *, filters: int) -> KerasTensor:
-    """Image-level features (ParseNet): global mean, 1x1 convolution, back to the size of `x`."""
-    pooled = layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling.mean")(x)
-    pooled = _conv_bn(pooled, filters, 1, name="image_pooling")
-    return ResizeLike(name="image_pooling.resize")(pooled, x)
+def dense_prediction_cell(
+    x: KerasTensor,
+    branches: Sequence[CellBranch],
+    *,
+    output_stride: int,
+    pooled_size: tuple[int, int] | None,
+) -> KerasTensor:
+    """A cell of searched branches, in the place of ASPP (arXiv 1809.04184, section 3).
+
+    Args:
+        x: [b, h, w, c], the encoder's final features.
+        branches: The cell.
+        output_stride: Of `x`; rates double when it halves, 16 having those of the config.
+        pooled_size: Height and width in pixels that pyramid pooling divides into its grid.
+
+    Returns:
+        [b, h, w, 256].
+
+    Raises:
+        ValueError: if there is pyramid pooling and no `pooled_size`.
+    """
+    outputs: list[KerasTensor] = []
+    for i, branch in enumerate(branches):
+        inputs = x if branch.input < 0 else outputs[branch.input]
+        name = f"meta_architecture.branch{i}"
+        if branch.op == "pyramid_pooling":
+            if pooled_size is None:
+                raise ValueError(
+                    "A dense prediction cell with pyramid pooling needs the size of the image: set "
+                    "crop_size or image_pooling_crop_size."
+                )
+            window = tuple(
+                scale_dimension(size, 1 / (output_stride * cells))
+                for size, cells in zip(pooled_size, branch.grid_size, strict=True)
+            )
+            pooled = _pool(inputs, window, (1, 1), name=f"{name}.mean")
+            pooled = _conv_bn(pooled, _CELL_FILTERS, 1, name=name)
+            outputs.append(ResizeLike(name=f"{name}.resize")(pooled, x))
+        elif branch.kernel == (1, 1):
+            outputs.append(_conv_bn(inputs, _CELL_FILTERS, 1, name=name))
+        else:
+            down, across = (rate * (16 // output_stride) for rate in branch.rate)
+            outputs.append(
+                _separable_conv_bn(
+                    inputs, _CELL_FILTERS, branch.kernel, rate=(down, across), name=name
+                )
+            )
+    y = _concatenate(outputs, name="meta_architecture.concat")
+    y = layers.Dropout(0.1, name="meta_architecture.dropout")(y)
+    return _conv_bn(y, _CELL_FILTERS, 1, name="meta_architecture.concat_projection")
 
 
 def decoder(
-    x: KerasTensor, low_level: Sequence[KerasTensor], *, filters: int, separable: bool
+    x: KerasTensor,
+    low_level: Sequence[KerasTensor],
+    *,
+    filters: int,
+    separable: bool,
+    sum_merge: bool,
+    linear: bool,
+    activation: str,
 ) -> KerasTensor:
     """Refines the encoder's output with finer features, stage by stage (v3+, section 3.1).
 
     Args:
         x: [b, h, w, c], the output of ASPP.
         low_level: One [b, h2, w2, c2] for each stage, coarse to fine.
-        filters: Channels of the 3x3 convolutions.
-        separable: Whether these are separable.
+        filters: Channels of each stage.
+        separable: Whether 3x3 convolutions are separable; not read where `linear`.
+        sum_merge: Whether deep and low-level features are added, not concatenated.
+        linear: Whether the output is the logits: convolutions have biases in place of batch norm,
+            and no activation.
+        activation: Of the convolutions otherwise.
 
     Returns:
         [b, h2, w2, filters] at the size of the last low-level features.
     """
+    separable = separable and not linear
+
+    def conv(x: KerasTensor, filters: int, kernel_size: int, *, name: str) -> KerasTensor:
+        if linear:
+            return layers.Conv2D(filters, kernel_size, padding="same", name=name)(x)
+        if separable and kernel_size > 1:
+            return _separable_conv_bn(x, filters, kernel_size, activation=activation, name=name)
+        return _conv_bn(x, filters, kernel_size, activation=activation, name=name)
+
     for i, features in enumerate(low_level):
         suffix = f"_{i}" if i else ""
-        projected = _conv_bn(features, 48, 1, name=f"decoder.feature_projection0{suffix}")
+        projected_filters = filters if sum_merge else 48
+        projected = conv(
+            features, projected_filters, 1, name=f"decoder.feature_projection0{suffix}"
+        )
         x = ResizeLike(name=f"decoder.resize{suffix}")(x, projected)
+        if sum_merge:
+            scope = "decoder_split_sep_conv0" if separable else "decoder_conv0"
+            x = conv(x, filters, 1 if linear else 3, name=f"decoder.{scope}{suffix}")
+            x = layers.Add(name=f"decoder.add{suffix}")([x, projected])
+            continue
         x = layers.Concatenate(name=f"decoder.concat{suffix}")([x, projected])
         if separable:
             names = [f"decoder_conv0{suffix}", f"decoder_conv1{suffix}"]
         else:  # the reference's `slim.repeat` nests the scopes of plain convolutions
             names = [f"decoder_conv0{suffix}.decoder_conv0{suffix}_{n}" for n in (1, 2)]
         for name in names:
-            x = _conv3x3(x, filters, separable=separable, name=f"decoder.{name}")
+            x = conv(x, filters, 3, name=f"decoder.{name}")
     return x
 
 
-def classifier(x: KerasTensor, *, num_classes: int) -> KerasTensor:
-    """Per-pixel class scores: 1x1 convolution with bias, float32 whatever the compute dtype."""
-    return layers.Conv2D(
-        num_classes,
-        1,
-        kernel_initializer=initializers.TruncatedNormal(stddev=0.01),
-        dtype="float32",
-        name="logits",
-    )(x)
-
-
-def _conv3x3(
-    x: KerasTensor, filters: int, *, separable: bool, name: str, rate: int = 1
+def classifier(
+    x: KerasTensor, *, num_classes: int, kernel_size: int, rates: Sequence[int]
 ) -> KerasTensor:
-    if not separable:
-        return _conv_bn(x, filters, 3, rate=rate, name=name)
+    """Per-pixel class scores in float32: a convolution with bias for each rate, summed.
+
+    One 1x1 convolution of rate 1 is the usual one; more of them are DeepLabv2's head (v2, section
+    3.3).
+    """
+    branches = [
+        layers.Conv2D(
+            num_classes,
+            kernel_size,
+            padding="same",
+            dilation_rate=rate,
+            kernel_initializer=initializers.TruncatedNormal(stddev=0.01),
+            dtype="float32",
+            name=f"logits.semantic_{i}" if i else "logits.semantic",
+        )(x)
+        for i, rate in enumerate(rates)
+    ]
+    return layers.Add(name="logits.sum")(branches) if len(branches) > 1 else branches[0]
+
+
+def _pool(
+    x: KerasTensor, window: tuple[int, int] | None, stride: tuple[int, int], *, name: str
+) -> KerasTensor:
+    """Mean of windows that lie inside the features, or of all of them."""
+    if window is None:
+        return layers.GlobalAveragePooling2D(keepdims=True, name=name)(x)
+    height, width = x.shape[1:3]
+    if height is not None and (height < window[0] or width < window[1]):
+        raise ValueError(
+            f"Image pooling averages over {window[0]}x{window[1]} features, but the image has only "
+            f"{height}x{width}: lower image_pooling_crop_size, or raise crop_size."
+        )
+    return layers.AveragePooling2D(window, strides=stride, name=name)(x)
+
+
+def _concatenate(branches: Sequence[KerasTensor], *, name: str) -> KerasTensor:
+    return layers.Concatenate(name=name)(branches) if len(branches) > 1 else branches[0]
+
+
+def _separable_conv_bn(
+    x: KerasTensor,
+    filters: int,
+    kernel_size: int | tuple[int, int],
+    *,
+    name: str,
+    rate: int | tuple[int, int] = 1,
+    activation: str = "relu",
+) -> KerasTensor:
     x = depthwise_conv_bn(
         x,
+        kernel_size=kernel_size,
         rate=rate,
+        activation=activation,
         batch_norm=_BATCH_NORM,
         depthwise_initializer=initializers.TruncatedNormal(stddev=0.33),
         name=f"{name}_depthwise",
     )
-    pointwise_initializer = initializers.TruncatedNormal(stddev=0.06)
-    return _conv_bn(
-        x, filters, 1, kernel_initializer=pointwise_initializer, name=f"{name}_pointwise"
+    return conv_bn(
+        x,
+        filters,
+        1,
+        activation=activation,
+        batch_norm=_BATCH_NORM,
+        kernel_initializer=initializers.TruncatedNormal(stddev=0.06),
+        name=f"{name}_pointwise",
     )
 
 
@@ -118,14 +265,15 @@ def _conv_bn(
     *,
     name: str,
     rate: int = 1,
-    kernel_initializer: Any = "glorot_uniform",
+    activation: str = "relu",
 ) -> KerasTensor:
     return conv_bn(
         x,
         filters,
         kernel_size,
         rate=rate,
+        activation=activation,
         batch_norm=_BATCH_NORM,
-        kernel_initializer=kernel_initializer,
+        kernel_initializer="glorot_uniform",
         name=name,
     )

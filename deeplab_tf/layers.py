@@ -22,13 +22,13 @@ class BatchNorm(NamedTuple):
 def conv_bn(
     x: KerasTensor,
     filters: int,
-    kernel_size: int,
+    kernel_size: int | tuple[int, int],
     *,
     name: str,
     batch_norm: BatchNorm,
     kernel_initializer: Any,
     stride: int = 1,
-    rate: int = 1,
+    rate: int | tuple[int, int] = 1,
     activation: str | None = "relu",
     fixed_padding: bool = False,
 ) -> KerasTensor:
@@ -50,7 +50,7 @@ def conv_bn(
         kernel_initializer=kernel_initializer,
         name=name,
     )(x)
-    return _bn_activation(x, batch_norm, activation, name=name)
+    return batch_norm_activation(x, batch_norm=batch_norm, activation=activation, name=name)
 
 
 def depthwise_conv_bn(
@@ -59,17 +59,18 @@ def depthwise_conv_bn(
     name: str,
     batch_norm: BatchNorm,
     depthwise_initializer: Any,
+    kernel_size: int | tuple[int, int] = 3,
     stride: int = 1,
-    rate: int = 1,
+    rate: int | tuple[int, int] = 1,
     activation: str | None = "relu",
     fixed_padding: bool = False,
 ) -> KerasTensor:
-    """3x3 depthwise convolution, batch norm, activation; arguments as in `conv_bn`."""
+    """Depthwise convolution, batch norm, activation; arguments as in `conv_bn`."""
     padding = "same"
     if fixed_padding and stride > 1:
-        x, padding = _pad_fixed(x, 3, name=name), "valid"
+        x, padding = _pad_fixed(x, kernel_size, name=name), "valid"
     x = layers.DepthwiseConv2D(
-        3,
+        kernel_size,
         strides=stride,
         padding=padding,
         dilation_rate=rate,
@@ -77,13 +78,39 @@ def depthwise_conv_bn(
         depthwise_initializer=depthwise_initializer,
         name=name,
     )(x)
-    return _bn_activation(x, batch_norm, activation, name=name)
+    return batch_norm_activation(x, batch_norm=batch_norm, activation=activation, name=name)
 
 
-def _bn_activation(
-    x: KerasTensor, batch_norm: BatchNorm, activation: str | None, *, name: str
+@keras.saving.register_keras_serializable("deeplab_tf")
+class BatchNormalization(layers.BatchNormalization):
+    """Batch norm with the moving statistics of the reference.
+
+    Differs from Keras in that the moving variance averages the unbiased variance of the batches,
+    n / (n - 1) times the one they are normalised with, as TensorFlow's fused kernel does.
+
+    Attributes:
+        frozen_statistics: Set to True, training normalises with the moving statistics and leaves
+            them as they are, while gamma and beta still learn (`--fine_tune_batch_norm=false`).
+    """
+
+    frozen_statistics = False
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if not training or not self.trainable or self.frozen_statistics:
+            return super().call(inputs, training=False, mask=mask)
+        kept = self.momentum * self.moving_variance
+        outputs = super().call(inputs, training=True, mask=mask)
+        added = self.moving_variance - kept
+        pixels = ops.cast(ops.prod(ops.shape(inputs)[:-1]), added.dtype)
+        self.moving_variance.assign_add(added / ops.maximum(pixels - 1, 1))
+        return outputs
+
+
+def batch_norm_activation(
+    x: KerasTensor, *, batch_norm: BatchNorm, activation: str | None, name: str
 ) -> KerasTensor:
-    x = layers.BatchNormalization(
+    """Batch norm, named `<name>.BatchNorm`, and an activation."""
+    x = BatchNormalization(
         momentum=batch_norm.momentum, epsilon=batch_norm.epsilon, name=f"{name}.BatchNorm"
     )(x)
     if activation is None:
@@ -91,10 +118,16 @@ def _bn_activation(
     return layers.Activation(activation, name=f"{name}.{activation}")(x)
 
 
-def _pad_fixed(x: KerasTensor, kernel_size: int, *, name: str) -> KerasTensor:
-    total = kernel_size - 1
-    before = total // 2
-    return layers.ZeroPadding2D((before, total - before), name=f"{name}.pad")(x)
+def _pad_fixed(x: KerasTensor, kernel_size: int | tuple[int, int], *, name: str) -> KerasTensor:
+    sides = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+    padding = tuple(((side - 1) // 2, side // 2) for side in sides)
+    return layers.ZeroPadding2D(padding, name=f"{name}.pad")(x)
+
+
+@keras.saving.register_keras_serializable("deeplab_tf")
+def q_sigmoid(x: Any) -> Any:
+    """The piecewise linear sigmoid of MobileNetV3, with the reference's 0.16667 for 1 / 6."""
+    return ops.relu6(x + 3) * 0.16667
 
 
 def atrous_schedule(strides: Iterable[int], output_stride: int) -> Iterator[tuple[int, int]]:
@@ -121,15 +154,60 @@ class ResizeLike(layers.Layer):
     Output pixel i samples input position i * (in - 1) / (out - 1), as every resize of the
     reference does (`align_corners=True`); `keras.ops.image.resize` samples half-pixel centres.
 
-    Call: ([b, h, w, c], [b, h2, w2, anything]) -> [b, h2, w2, c].
+    Call: ([b, h, w, c], [b, h2, w2, anything]) -> [b, h3, w3, c], where h3 and w3 are h2 and w2
+    scaled by `scale` (see `scale_dimension`).
+
+    Args:
+        scale: Factor on the other tensor's size.
     """
 
+    def __init__(self, scale: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
+
     def call(self, x: Any, like: Any) -> Any:
-        height, width = ops.shape(like)[1:3]
+        height, width = (scale_dimension(size, self.scale) for size in ops.shape(like)[1:3])
         return resize_bilinear(x, height, width)
 
     def compute_output_shape(self, x_shape: Any, like_shape: Any) -> Any:
-        return (x_shape[0], *like_shape[1:3], x_shape[3])
+        sizes = [size and scale_dimension(size, self.scale) for size in like_shape[1:3]]
+        return (x_shape[0], *sizes, x_shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale}
+
+
+@keras.saving.register_keras_serializable("deeplab_tf")
+class Logits(layers.Layer):
+    """Logits at their own stride, float32 whatever the compute dtype.
+
+    Args:
+        stride: Size of the image over that of the logits.
+    """
+
+    def __init__(self, stride: float, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.stride = stride
+
+    def call(self, x: Any) -> Any:
+        return x
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "stride": self.stride}
+
+
+def scale_dimension(size: Any, scale: float) -> Any:
+    """A scaled height or width, (size - 1) * scale + 1, truncated (reference: `scale_dimension`).
+
+    Args:
+        size: An integer, or an integer scalar tensor.
+        scale: Above 0.
+    """
+    if scale == 1:
+        return size
+    if isinstance(size, int):
+        return int((size - 1) * scale + 1)
+    return ops.cast(ops.cast(size - 1, "float32") * scale + 1, "int32")
 
 
 def resize_bilinear(x: Any, height: Any, width: Any) -> Any:
@@ -146,11 +224,18 @@ def resize_bilinear(x: Any, height: Any, width: Any) -> Any:
     return _lerp(_lerp(x, width, axis=2), height, axis=1)
 
 
+def resize_nearest(x: Any, height: Any, width: Any) -> Any:
+    """Nearest-neighbour resize of [b, h, w, ...], with corners aligned as in `resize_bilinear`."""
+    for axis, size in ((1, height), (2, width)):
+        nearest = ops.floor(_positions(x, size, axis=axis) + 0.5)
+        x = ops.take(x, ops.cast(nearest, "int32"), axis=axis)
+    return x
+
+
 def _lerp(x: Any, size: Any, *, axis: int) -> Any:
     """Linear interpolation along one axis, by gathering the two neighbours of each position."""
     last = ops.shape(x)[axis] - 1
-    scale = ops.cast(last, "float32") / ops.cast(ops.maximum(size - 1, 1), "float32")
-    position = ops.arange(size, dtype="float32") * scale
+    position = _positions(x, size, axis=axis)
     lower = ops.floor(position)
     weight = ops.cast(position - lower, x.dtype)
     lower = ops.minimum(ops.cast(lower, "int32"), last)
@@ -158,3 +243,11 @@ def _lerp(x: Any, size: Any, *, axis: int) -> Any:
     weight = ops.reshape(weight, (-1,) + (1,) * (3 - axis))
     below, above = ops.take(x, lower, axis=axis), ops.take(x, upper, axis=axis)
     return below + (above - below) * weight
+
+
+def _positions(x: Any, size: Any, *, axis: int) -> Any:
+    """Where `size` aligned samples lie along an axis of `x`, float32 [size]."""
+    last = ops.cast(ops.shape(x)[axis] - 1, "float32")
+    return ops.arange(size, dtype="float32") * (
+        last / ops.cast(ops.maximum(size - 1, 1), "float32")
+    )

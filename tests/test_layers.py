@@ -1,11 +1,21 @@
 """Resize and atrous bookkeeping."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.layers import ResizeLike, atrous_schedule, resize_bilinear
+from deeplab_tf.layers import (
+    BatchNormalization,
+    ResizeLike,
+    atrous_schedule,
+    resize_bilinear,
+    resize_nearest,
+    scale_dimension,
+)
+from tests.golden_cases import FOLDER
 
 
 @pytest.mark.parametrize("size", [(33, 21), (9, 5), (1, 1), (2, 50), (17, 17), (5, 1)])
@@ -46,3 +56,66 @@ def test_resize_layer_takes_sizes_that_are_known_only_when_called():
 def test_a_unit_that_loses_its_stride_keeps_the_rate_before_it(output_stride, expected):
     strides = [2, 1, 2, 2, 2, 1, 2, 1]
     assert list(atrous_schedule(strides, output_stride)) == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 8), (7, 5), (20, 31)])
+def test_nearest_resize_equals_tf1(size):
+    labels = np.random.default_rng(0).integers(0, 9, (2, 7, 5)).astype(np.int32)
+    expected = tf.raw_ops.ResizeNearestNeighbor(
+        images=labels[..., None], size=size, align_corners=True
+    )[..., 0]
+    np.testing.assert_array_equal(resize_nearest(labels, *size), expected)
+
+
+def test_scaled_dimensions_equal_the_reference():
+    facts = json.loads((FOLDER / "facts_preprocess.json").read_text())["scale_dimension"]
+    for fact in facts:
+        dim, scale = fact["dim"], fact["scale"]
+        assert scale_dimension(dim, scale) == fact["out"]
+        assert int(scale_dimension(tf.constant(dim), scale)) == fact["out"]
+    assert len(facts) > 20
+
+
+def fused_batch_norm(x, layer, before):
+    """TF1's kernel in training: output and the moving statistics after it."""
+    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=layer.gamma.value,
+        offset=layer.beta.value,
+        mean=before[0],
+        variance=before[1],
+        epsilon=layer.epsilon,
+        exponential_avg_factor=1 - layer.momentum,
+        is_training=True,
+    )
+    return y, mean, variance
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 1, 5), (1, 1, 1, 5)])
+def test_moving_statistics_equal_the_fused_kernel(shape):
+    rng = np.random.default_rng(0)
+    layer = BatchNormalization(momentum=0.9, epsilon=1e-3)
+    layer.build(shape)
+    for weight in layer.weights:
+        weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    x = rng.normal(1, 3, shape).astype(np.float32)
+    before = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+    expected, mean, variance = fused_batch_norm(x, layer, before)
+    np.testing.assert_allclose(layer(x, training=True), expected, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, variance, rtol=1e-5)
+
+
+def test_frozen_statistics_leave_gamma_and_beta_to_learn():
+    layer = BatchNormalization()
+    layer.build((None, None, None, 3))
+    layer.moving_variance.assign([4, 4, 4])
+    layer.frozen_statistics = True
+    x = np.random.default_rng(0).normal(1, 3, (2, 4, 4, 3)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        y = layer(x, training=True)
+        loss = tf.reduce_sum(y * y)
+    np.testing.assert_allclose(y, x / np.sqrt(4 + layer.epsilon), rtol=1e-5)
+    np.testing.assert_array_equal(layer.moving_variance, [4, 4, 4])
+    gradients = tape.gradient(loss, [layer.gamma.value, layer.beta.value])
+    assert all(np.abs(gradient).min() > 0 for gradient in gradients)

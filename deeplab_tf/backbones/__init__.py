@@ -1,10 +1,12 @@
 """Encoders: one module per family, one record per variant."""
 
-from deeplab_tf.backbones import mobilenet_v2, resnet_v1, xception
+from deeplab_tf.backbones import mobilenet_v2, mobilenet_v3, nas, resnet_v1, xception
 from deeplab_tf.backbones.base import Backbone, Features
 
 BACKBONES: dict[str, Backbone] = {
     **mobilenet_v2.VARIANTS,
+    **mobilenet_v3.VARIANTS,
+    **nas.VARIANTS,
     **resnet_v1.VARIANTS,
     **xception.VARIANTS,
 }

@@ -40,3 +40,13 @@ class Backbone:
         """RGB in [0, 255] to what the pretrained weights expect: [-1, 1], or mean-free."""
         offset = [-mean * self.scale for mean in self.mean_pixel]
         return layers.Rescaling(self.scale, offset, dtype="float32", name="normalize")(images)
+
+
+def make_divisible(value: float, divisor: int, minimum: int | None = None) -> int:
+    """The nearest multiple of `divisor` that loses no more than a tenth of `value`.
+
+    How the MobileNets round channels (slim's `_make_divisible`). `minimum`, by default `divisor`,
+    takes the place of anything below it.
+    """
+    rounded = max(minimum or divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded

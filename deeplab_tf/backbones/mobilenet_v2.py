@@ -1,10 +1,11 @@
 """MobileNetV2 (arXiv 1801.04381) as a DeepLab encoder."""
 
+import functools
 from typing import NamedTuple
 
 from keras import KerasTensor, initializers, layers
 
-from deeplab_tf.backbones.base import Backbone, Features
+from deeplab_tf.backbones.base import Backbone, Features, make_divisible
 from deeplab_tf.layers import BatchNorm, atrous_schedule, conv_bn, depthwise_conv_bn
 
 _BATCH_NORM = BatchNorm(momentum=0.997, epsilon=1e-3)
@@ -31,21 +32,27 @@ _STAGES = (
 )
 
 
-def mobilenet_v2(x: KerasTensor, *, output_stride: int, depth_multiplier: float) -> Features:
+def mobilenet_v2(
+    x: KerasTensor, *, output_stride: int, depth_multiplier: float, divisible_by: int | None
+) -> Features:
     """The network up to the 320-channel linear bottleneck (slim's `layer_18`).
 
     Args:
         x: [b, h, w, 3] in [-1, 1].
         output_stride: 8, 16 or 32.
         depth_multiplier: Factor on the channels of every layer.
+        divisible_by: The channels of stem and bottlenecks are rounded to multiples of this; None
+            for 8 at full width, else 1, as in released weights.
     """
+    narrowest = 8 if depth_multiplier == 1.0 else 1
+    scaled = functools.partial(make_divisible, divisor=divisible_by or narrowest, minimum=narrowest)
     units = [
         (stage.expansion, stage.filters, stage.stride if i == 0 else 1)
         for stage in _STAGES
         for i in range(stage.repeat)
     ]
     schedule = list(atrous_schedule([2, *(stride for *_, stride in units)], output_stride))
-    stem_filters = _scaled(32, depth_multiplier)
+    stem_filters = scaled(32 * depth_multiplier)
     x = _conv_bn(x, stem_filters, 3, stride=schedule[0][0], name=f"{_SCOPE}.Conv")
 
     low_level, nominal_stride = {}, 2
@@ -54,7 +61,7 @@ def mobilenet_v2(x: KerasTensor, *, output_stride: int, depth_multiplier: float)
     ):
         x, depthwise = _inverted_residual(
             x,
-            _scaled(filters, depth_multiplier),
+            scaled(filters * depth_multiplier),
             expansion=expansion,
             stride=stride,
             rate=rate,
@@ -71,7 +78,7 @@ def _inverted_residual(
     """Expand, depthwise, project linearly (Table 1); also returns the depthwise output."""
     shortcut, in_filters = x, x.shape[-1]
     if expansion > 1:
-        expanded = _make_divisible(in_filters * expansion, divisor=8)
+        expanded = make_divisible(in_filters * expansion, divisor=8)
         x = _conv_bn(x, expanded, 1, name=f"{name}.expand")
     depthwise = depthwise_conv_bn(
         x,
@@ -113,16 +120,6 @@ def _initializer() -> initializers.Initializer:
     return initializers.TruncatedNormal(stddev=0.09)
 
 
-def _scaled(filters: int, depth_multiplier: float) -> int:
-    """Channels under a multiplier: multiples of 8 only at full width, as in released weights."""
-    divisor = 8 if depth_multiplier == 1.0 else 1
-    return _make_divisible(filters * depth_multiplier, divisor=divisor)
-
-
-def _make_divisible(value: float, *, divisor: int) -> int:
-    """The nearest multiple of `divisor` that loses no more than a tenth of `value`."""
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
-
-
-VARIANTS = {"mobilenet_v2": Backbone(build=mobilenet_v2, options=("depth_multiplier",))}
+VARIANTS = {
+    "mobilenet_v2": Backbone(build=mobilenet_v2, options=("depth_multiplier", "divisible_by"))
+}

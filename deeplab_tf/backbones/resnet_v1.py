@@ -1,4 +1,8 @@
-"""ResNet-50 and ResNet-101 (arXiv 1512.03385) as DeepLab encoders."""
+"""ResNet-18, ResNet-50 and ResNet-101 (arXiv 1512.03385) as DeepLab encoders.
+
+Differs: images for `resnet_v1_18` are padded with the ImageNet mean, which becomes 0 inside the
+network as with the deeper ones; the reference pads them with 127.5.
+"""
 
 import functools
 from typing import NamedTuple
@@ -12,22 +16,34 @@ _IMAGENET_MEAN = (123.15, 115.90, 103.06)
 
 
 class Block(NamedTuple):
-    """A row of Table 1 of the paper; the last unit strides, not the first (slim's order)."""
+    """A row of Table 1 of the paper; the last unit strides, not the first (slim's order).
+
+    Attributes:
+        filters: Channels of the block's output.
+        units: How many residual units.
+        stride: Stride of the block.
+        bottleneck: Whether a unit is 1x1, 3x3, 1x1 convolutions, or else two 3x3 ones.
+    """
 
     filters: int
     units: int
     stride: int
+    bottleneck: bool = True
 
 
-def _blocks(*units: int) -> tuple[Block, ...]:
+def _bottleneck_blocks(*units: int) -> tuple[Block, ...]:
     return tuple(
         Block(filters=filters, units=n, stride=stride)
         for filters, n, stride in zip((256, 512, 1024, 2048), units, (2, 2, 2, 1), strict=True)
     )
 
 
-_RESNET_50 = _blocks(3, 4, 6, 3)
-_RESNET_101 = _blocks(3, 4, 23, 3)
+_RESNET_18 = tuple(
+    Block(filters=filters, units=2, stride=stride, bottleneck=False)
+    for filters, stride in zip((64, 128, 256, 512), (2, 2, 2, 1), strict=True)
+)
+_RESNET_50 = _bottleneck_blocks(3, 4, 6, 3)
+_RESNET_101 = _bottleneck_blocks(3, 4, 23, 3)
 
 
 def resnet_v1(
@@ -35,7 +51,7 @@ def resnet_v1(
     *,
     scope: str,
     blocks: tuple[Block, ...],
-    beta_stem: bool,
+    beta_stem: tuple[int, int, int] | None,
     output_stride: int,
     multi_grid: tuple[int, ...],
 ) -> Features:
@@ -45,7 +61,7 @@ def resnet_v1(
         x: [b, h, w, 3], normalised as the variant wants.
         scope: Prefix of the layer names; the reference's `_beta` checkpoints have no `_beta` in it.
         blocks: The residual blocks.
-        beta_stem: Three 3x3 convolutions in place of the 7x7 one.
+        beta_stem: Channels of three 3x3 convolutions in place of the 7x7 one, or None.
         output_stride: 8, 16 or 32.
         multi_grid: Factors on the rates of block 4's units (v3, section 3.2.1), or empty.
     """
@@ -57,7 +73,7 @@ def resnet_v1(
     x = layers.MaxPooling2D(3, strides=2, padding="same", name=f"{scope}.pool1")(x)
 
     units = [
-        (f"{scope}.block{b}.unit_{u}.bottleneck_v1", block, u)
+        (f"{scope}.block{b}.unit_{u}", block, u)
         for b, block in enumerate(blocks, start=1)
         for u in range(1, block.units + 1)
     ]
@@ -68,35 +84,50 @@ def resnet_v1(
     ):
         if multi_grid and block is blocks[-1]:
             rate *= multi_grid[u - 1]
-        x, residual = _bottleneck(x, block.filters, stride=stride, rate=rate, name=name)
+        x, residual = _unit(x, block, stride=stride, rate=rate, name=name)
         nominal_stride *= nominal
         low_level[nominal_stride] = residual
     return Features(final=x, low_level=low_level)
 
 
-def _stem(x: KerasTensor, *, beta_stem: bool, scope: str) -> KerasTensor:
-    if not beta_stem:
+def _stem(x: KerasTensor, *, beta_stem: tuple[int, int, int] | None, scope: str) -> KerasTensor:
+    if beta_stem is None:
         return _conv_bn(x, 64, 7, stride=2, name=f"{scope}.conv1")
-    x = _conv_bn(x, 64, 3, stride=2, name=f"{scope}.conv1_1")
-    x = _conv_bn(x, 64, 3, name=f"{scope}.conv1_2")
-    return _conv_bn(x, 128, 3, name=f"{scope}.conv1_3")
+    for i, filters in enumerate(beta_stem, start=1):
+        x = _conv_bn(x, filters, 3, stride=2 if i == 1 else 1, name=f"{scope}.conv1_{i}")
+    return x
 
 
-def _bottleneck(
-    x: KerasTensor, filters: int, *, stride: int, rate: int, name: str
+def _unit(
+    x: KerasTensor, block: Block, *, stride: int, rate: int, name: str
 ) -> tuple[KerasTensor, KerasTensor]:
-    """1x1, 3x3, 1x1 around a shortcut; also returns the residual before the addition."""
-    if x.shape[-1] == filters:
-        shortcut = x
-        if stride > 1:
-            shortcut = layers.MaxPooling2D(1, strides=stride, name=f"{name}.subsample")(x)
+    """Convolutions around a shortcut; also returns the residual before the addition."""
+    name = f"{name}.bottleneck_v1" if block.bottleneck else f"{name}.lite_bottleneck_v1"
+    if x.shape[-1] != block.filters:
+        shortcut = _conv_bn(
+            x, block.filters, 1, stride=stride, activation=None, name=f"{name}.shortcut"
+        )
+    elif stride > 1:
+        shortcut = layers.MaxPooling2D(1, strides=stride, name=f"{name}.subsample")(x)
     else:
-        shortcut = _conv_bn(x, filters, 1, stride=stride, activation=None, name=f"{name}.shortcut")
+        shortcut = x
+    residual = _bottleneck if block.bottleneck else _lite_bottleneck
+    x = residual(x, block.filters, stride=stride, rate=rate, name=name)
+    total = layers.Add(name=f"{name}.add")([shortcut, x])
+    return layers.Activation("relu", name=name)(total), x
+
+
+def _bottleneck(x: KerasTensor, filters: int, *, stride: int, rate: int, name: str) -> KerasTensor:
     x = _conv_bn(x, filters // 4, 1, name=f"{name}.conv1")
     x = _conv_bn(x, filters // 4, 3, stride=stride, rate=rate, name=f"{name}.conv2")
-    residual = _conv_bn(x, filters, 1, activation=None, name=f"{name}.conv3")
-    x = layers.Add(name=f"{name}.add")([shortcut, residual])
-    return layers.Activation("relu", name=name)(x), residual
+    return _conv_bn(x, filters, 1, activation=None, name=f"{name}.conv3")
+
+
+def _lite_bottleneck(
+    x: KerasTensor, filters: int, *, stride: int, rate: int, name: str
+) -> KerasTensor:
+    x = _conv_bn(x, filters, 3, rate=rate, name=f"{name}.conv1")
+    return _conv_bn(x, filters, 3, stride=stride, rate=rate, activation=None, name=f"{name}.conv2")
 
 
 def _conv_bn(
@@ -124,16 +155,20 @@ def _conv_bn(
 
 
 def _variant(scope: str, blocks: tuple[Block, ...]) -> Backbone:
-    build = functools.partial(resnet_v1, scope=scope, blocks=blocks, beta_stem=False)
+    build = functools.partial(resnet_v1, scope=scope, blocks=blocks, beta_stem=None)
     return Backbone(build=build, options=("multi_grid",), mean_pixel=_IMAGENET_MEAN, scale=1.0)
 
 
-def _beta_variant(scope: str, blocks: tuple[Block, ...]) -> Backbone:
-    build = functools.partial(resnet_v1, scope=scope, blocks=blocks, beta_stem=True)
+def _beta_variant(
+    scope: str, blocks: tuple[Block, ...], *, stem: tuple[int, int, int] = (64, 64, 128)
+) -> Backbone:
+    build = functools.partial(resnet_v1, scope=scope, blocks=blocks, beta_stem=stem)
     return Backbone(build=build, options=("multi_grid",))
 
 
 VARIANTS = {
+    "resnet_v1_18": _variant("resnet_v1_18", _RESNET_18),
+    "resnet_v1_18_beta": _beta_variant("resnet_v1_18", _RESNET_18, stem=(16, 16, 32)),
     "resnet_v1_50": _variant("resnet_v1_50", _RESNET_50),
     "resnet_v1_50_beta": _beta_variant("resnet_v1_50", _RESNET_50),
     "resnet_v1_101": _variant("resnet_v1_101", _RESNET_101),

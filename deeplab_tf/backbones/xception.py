@@ -1,9 +1,10 @@
 """Modified aligned Xception 41, 65 and 71 (DeepLabv3+, arXiv 1802.02611, section 3.2)."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from keras import KerasTensor, initializers, layers
+import keras
+from keras import KerasTensor, initializers, layers, ops
 
 from deeplab_tf.backbones.base import Backbone, Features
 from deeplab_tf.layers import BatchNorm, atrous_schedule, conv_bn, depthwise_conv_bn
@@ -53,6 +54,7 @@ def xception(
     blocks: tuple[Block, ...],
     output_stride: int,
     multi_grid: tuple[int, ...],
+    use_bounded_activation: bool,
 ) -> Features:
     """Entry, middle and exit flow of Figure 4.
 
@@ -62,11 +64,15 @@ def xception(
         blocks: The blocks after the two root convolutions.
         output_stride: 8, 16 or 32.
         multi_grid: Factors on the rates of the last unit's three convolutions, or empty.
+        use_bounded_activation: Keeps every value within [-6, 6]: ReLU6 for ReLU, also after sums,
+            and clips what is not activated. Also pads strided units as TensorFlow's SAME does.
     """
     if multi_grid and len(multi_grid) != 3:
         raise ValueError(f"multi_grid is {multi_grid}; {scope}'s last unit has 3 convolutions.")
-    x = _conv_bn(x, 32, 3, stride=2, name=f"{scope}.entry_flow.conv1_1")
-    x = _conv_bn(x, 64, 3, name=f"{scope}.entry_flow.conv1_2")
+    bounded = use_bounded_activation
+    relu = "relu6" if bounded else "relu"
+    x = _conv_bn(x, 32, 3, stride=2, activation=relu, name=f"{scope}.entry_flow.conv1_1")
+    x = _conv_bn(x, 64, 3, activation=relu, name=f"{scope}.entry_flow.conv1_2")
 
     units = [(block, u) for block in blocks for u in range(1, block.units + 1)]
     schedule = atrous_schedule([block.stride for block, _ in units], output_stride // 2)
@@ -74,30 +80,33 @@ def xception(
     for (block, u), (stride, rate) in zip(units, schedule, strict=True):
         name = f"{scope}.{block.name}.unit_{u}.xception_module"
         if block.shortcut == "none":
-            x = _last_unit(x, block, rate=rate, multi_grid=multi_grid or (1, 1, 1), name=name)
+            rates = [rate * grid for grid in multi_grid or (1, 1, 1)]
+            x = _last_unit(x, block, rates=rates, bounded=bounded, name=name)
         else:
-            x, second = _unit(x, block, stride=stride, rate=rate, name=name)
+            x, second = _unit(x, block, stride=stride, rate=rate, bounded=bounded, name=name)
             low_level[nominal_stride] = second
         nominal_stride *= block.stride
     return Features(final=x, low_level=low_level)
 
 
 def _unit(
-    x: KerasTensor, block: Block, *, stride: int, rate: int, name: str
+    x: KerasTensor, block: Block, *, stride: int, rate: int, bounded: bool, name: str
 ) -> tuple[KerasTensor, KerasTensor]:
     """Three pre-activated separable convolutions and a shortcut of the un-activated input.
 
     Also returns the second convolution's output, the last one before the stride.
     """
     inputs, second = x, x
+    relu = "relu6" if bounded else "relu"
     for i, filters in enumerate(block.filters, start=1):
-        x = layers.Activation("relu", name=f"{name}.separable_conv{i}.relu")(x)
+        x = layers.Activation(relu, name=f"{name}.separable_conv{i}.{relu}")(x)
         x = _separable_conv_bn(
             x,
             filters,
             stride=stride if i == 3 else 1,
             rate=rate,
             activation=None,
+            bounded=bounded,
             name=f"{name}.separable_conv{i}",
         )
         second = x if i == 2 else second
@@ -111,39 +120,56 @@ def _unit(
             activation=None,
             name=f"{name}.shortcut",
         )
-    return layers.Add(name=name)([x, shortcut]), second
+    if not bounded:
+        return layers.Add(name=name)([x, shortcut]), second
+    if block.shortcut == "conv":  # a sum's shortcut has been through ReLU6
+        shortcut = _clip(shortcut, name=f"{name}.clip")
+    total = layers.Add(name=f"{name}.add")([x, shortcut])
+    return layers.Activation("relu6", name=name)(total), second
 
 
 def _last_unit(
-    x: KerasTensor, block: Block, *, rate: int, multi_grid: tuple[int, ...], name: str
+    x: KerasTensor, block: Block, *, rates: list[int], bounded: bool, name: str
 ) -> KerasTensor:
     """The exit flow's separable convolutions: activated after each step, no shortcut."""
-    for i, (filters, grid) in enumerate(zip(block.filters, multi_grid, strict=True), start=1):
+    for i, (filters, rate) in enumerate(zip(block.filters, rates, strict=True), start=1):
         x = _separable_conv_bn(
             x,
             filters,
             stride=1,
-            rate=rate * grid,
-            activation="relu",
+            rate=rate,
+            activation="relu6" if bounded else "relu",
+            bounded=bounded,
             name=f"{name}.separable_conv{i}",
         )
     return x
 
 
 def _separable_conv_bn(
-    x: KerasTensor, filters: int, *, stride: int, rate: int, activation: str | None, name: str
+    x: KerasTensor,
+    filters: int,
+    *,
+    stride: int,
+    rate: int,
+    activation: str | None,
+    bounded: bool,
+    name: str,
 ) -> KerasTensor:
     x = depthwise_conv_bn(
         x,
         stride=stride,
         rate=rate,
         activation=activation,
-        fixed_padding=True,
+        fixed_padding=not bounded,
         batch_norm=_BATCH_NORM,
         depthwise_initializer=_initializer(),
         name=f"{name}_depthwise",
     )
-    return _conv_bn(x, filters, 1, activation=activation, name=f"{name}_pointwise")
+    clip = bounded and activation is None
+    if clip:
+        x = _clip(x, name=f"{name}_depthwise.clip")
+    x = _conv_bn(x, filters, 1, activation=activation, name=f"{name}_pointwise")
+    return _clip(x, name=f"{name}_pointwise.clip") if clip else x
 
 
 def _conv_bn(
@@ -168,6 +194,16 @@ def _conv_bn(
     )
 
 
+def _clip(x: KerasTensor, *, name: str) -> KerasTensor:
+    return layers.Activation(clip6, name=name)(x)
+
+
+@keras.saving.register_keras_serializable("deeplab_tf")
+def clip6(x: Any) -> Any:
+    """The counterpart of ReLU6 for values of either sign: [-6, 6]."""
+    return ops.clip(x, -6, 6)
+
+
 def _initializer() -> initializers.Initializer:
     return initializers.TruncatedNormal(stddev=0.09)
 
@@ -177,7 +213,7 @@ def _variant(
 ) -> Backbone:
     blocks = _blocks(entry=entry, middle_units=middle_units)
     build = functools.partial(xception, scope=scope, blocks=blocks)
-    return Backbone(build=build, options=("multi_grid",))
+    return Backbone(build=build, options=("multi_grid", "use_bounded_activation"))
 
 
 VARIANTS = {
