@@ -1,5 +1,8 @@
 """Scoring a model on a split of records."""
 
+import dataclasses
+import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,31 +13,73 @@ from tqdm import tqdm
 
 from deeplab_tf.backbones import get_backbone
 from deeplab_tf.config import InferenceConfig, ModelConfig
-from deeplab_tf.inference import predict
+from deeplab_tf.data.augment import resize_to_range_size
+from deeplab_tf.inference import Prediction, predict
 from deeplab_tf.metrics import SegmentationScores, confusion_matrix, scores_from_confusion
 
 
-def label_predictor(
-    model: keras.Model, config: ModelConfig, inference: InferenceConfig
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from an image, uint8 [h, w, 3] of any size, to its labels, int32 [h, w].
+def image_predictor(
+    model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
+) -> Callable[[tf.Tensor], Prediction]:
+    """A function from images, [b, h, w, 3] of any size and number type, to their prediction.
 
-    It is compiled once for all sizes.
+    Args:
+        model: The network of `config`, with its weights. Where images are seen at several scales
+            or flipped, it must have no image pyramid (`network_config`).
+        config: What the network is.
+        inference: How images meet it.
+        resize: False for images that come resized to range already, as those of records do.
     """
-    mean_pixel = get_backbone(config.model_variant).mean_pixel
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
-    def compiled(image: tf.Tensor) -> tf.Tensor:
-        prediction = predict(
-            model,
-            image[None],
-            output_stride=config.output_stride,
-            mean_pixel=mean_pixel,
-            crop_size=inference.crop_size,
+    resized_size = None
+    if resize and inference.min_resize_value is not None:
+        resized_size = functools.partial(
+            resize_to_range_size,
+            min_size=inference.min_resize_value,
+            max_size=inference.max_resize_value,
+            factor=inference.resize_factor,
         )
-        return prediction.labels[0]
+    # Image pooling needs images that its window fits into, the smallest scale included.
+    smallest = min(1.0, *inference.eval_scales, *config.image_pyramid)
+    window = [math.ceil(side / smallest) for side in config.image_pooling_crop_size or ()]
+    least_sizes = [size for size in (inference.crop_size, window) if size]
+    return functools.partial(
+        predict,
+        model,
+        output_stride=config.output_stride,
+        mean_pixel=get_backbone(config.model_variant).mean_pixel,
+        crop_size=tuple(map(max, zip(*least_sizes, strict=True))) if least_sizes else None,
+        resized_size=resized_size,
+        scales=inference.eval_scales,
+        flip=inference.add_flipped_images,
+        upsampled_logits=config.prediction_with_upsampled_logits,
+    )
 
-    return lambda image: compiled(image).numpy()
+
+def network_config(config: ModelConfig, inference: InferenceConfig) -> ModelConfig:
+    """The network to predict with: without its image pyramid where it sees several scales anyway.
+
+    As in the reference, whose multi-scale inference does not read `image_pyramid`. The weights are
+    the same.
+    """
+    if inference.eval_scales == (1.0,) and not inference.add_flipped_images:
+        return config
+    return dataclasses.replace(config, image_pyramid=())
+
+
+def label_predictor(
+    model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from an image, [h, w, 3] of any size, to its labels, int32 [h, w].
+
+    It is compiled once for all sizes; arguments as in `image_predictor`.
+    """
+    predictor = image_predictor(model, config, inference, resize=resize)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.float32)])
+    def compiled(image: tf.Tensor) -> tf.Tensor:
+        return predictor(image[None]).labels[0]
+
+    return lambda image: compiled(tf.cast(image, tf.float32)).numpy()
 
 
 def evaluate(
@@ -48,7 +93,7 @@ def evaluate(
     """Scores predictions over a whole split, in one confusion matrix.
 
     Args:
-        predict_labels: Image, uint8 [h, w, 3], to labels, integer [h, w].
+        predict_labels: Image, [h, w, 3], to labels, integer [h, w].
         examples: Dictionaries with "image" and "label", uint8 [h, w], as numpy arrays.
         num_classes: Number of classes.
         ignore_label: Label of the pixels that do not count.

@@ -1,14 +1,16 @@
-"""Writing a trained network as a SavedModel, which is served without this package."""
+"""Writing a trained network as a SavedModel or a frozen graph, served without this package."""
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from deeplab_tf.backbones import get_backbone
-from deeplab_tf.data.output import temporary_sibling
-from deeplab_tf.inference import predict
+from deeplab_tf.data.output import temporary_sibling, write_file
+from deeplab_tf.evaluation import image_predictor
 from deeplab_tf.model_card import ModelCard
 
 # Where a SavedModel carries files that are no part of its graph.
@@ -28,7 +30,8 @@ def export_saved_model(
     [b, h, w, classes]. The model card, with class names and palette, is written into it as
     `assets.extra/config.json`.
 
-    Differs: the reference's `export_model.py` writes a frozen graph that takes one image.
+    Differs: the reference's `export_model.py` writes a frozen graph (`export_frozen_graph`) that
+    takes one image.
 
     Args:
         model: The network of `card.model`, with its weights.
@@ -53,19 +56,53 @@ def export_saved_model(
         folder.rename(export_path)
 
 
+def export_frozen_graph(
+    model: keras.Model,
+    card: ModelCard,
+    *,
+    export_path: str | os.PathLike[str],
+    inference_graph: bool = False,
+) -> None:
+    """Writes the same function as the reference's `export_model.py` does: one frozen GraphDef.
+
+    Its tensors are "ImageTensor:0", "SemanticPredictions:0" and "SemanticProbabilities:0", with the
+    types and shapes of `export_saved_model`.
+
+    Args:
+        model: The network of `card.model`, with its weights.
+        card: What the network is, and how images meet it.
+        export_path: File to write.
+        inference_graph: Whether to write the graph as text too, with variables not yet replaced by
+            constants, as inference_graph.pbtxt beside it.
+
+    Raises:
+        FileExistsError: `export_path` exists.
+    """
+    if os.path.lexists(export_path):
+        raise FileExistsError(
+            f"--export_path={export_path} exists: give another file, or remove this one."
+        )
+    serve = _serving_function(model, card)
+
+    @tf.function(input_signature=[_IMAGES])
+    def named(images: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.identity(tensor, name) for name, tensor in serve(images).items()]
+
+    function = named.get_concrete_function()
+    frozen = convert_variables_to_constants_v2(function)
+    if inference_graph:
+        text = text_format.MessageToString(function.graph.as_graph_def())
+        write_file(Path(export_path).parent / "inference_graph.pbtxt", text.encode())
+    write_file(export_path, frozen.graph.as_graph_def().SerializeToString())
+
+
 def _serving_function(
     model: keras.Model, card: ModelCard
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    mean_pixel = get_backbone(card.model.model_variant).mean_pixel
+    predictor = image_predictor(model, card.model, card.inference)
 
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        prediction = predict(
-            model,
-            images,
-            output_stride=card.model.output_stride,
-            mean_pixel=mean_pixel,
-            crop_size=card.inference.crop_size,
-        )
+        prediction = predictor(images)
         return {
             "SemanticPredictions": prediction.labels,
             "SemanticProbabilities": prediction.probabilities,

@@ -140,6 +140,7 @@ def visualize_predictions(
     palette: Palette,
     ignore_label: int | None,
     save_raw: bool = False,
+    raw_ids: Sequence[int] | None = None,
     total: int | None = None,
 ) -> VisualizationSummary:
     """Writes pictures of the predictions, one example at a time.
@@ -158,6 +159,7 @@ def visualize_predictions(
         ignore_label: Id of the label pixels without a class.
         save_raw: Also write `raw_segmentation_results/a/b.png`, class ids as grey values, as the
             reference's `--also_save_raw_predictions`.
+        raw_ids: What to write there in place of each class id; None for the id itself.
         total: Number of examples, for the remaining time; not needed if `examples` has a length.
 
     Raises:
@@ -174,8 +176,8 @@ def visualize_predictions(
     for example in tqdm(examples, total=total, desc="pictures", unit="image"):
         filename = os.fsdecode(example["filename"])
         name = _output_name(filename, names)
-        image = example["image"]
-        prediction = np.asarray(predict(image))
+        prediction = np.asarray(predict(example["image"]))
+        image = np.rint(example["image"]).astype(np.uint8)  # resized ones are floating point
         try:
             drawn = panel(
                 image,
@@ -192,7 +194,8 @@ def visualize_predictions(
         write_label_png(output_dir / f"{name}_prediction.png", prediction, palette)
         if save_raw:
             raw_path = output_dir / "raw_segmentation_results" / f"{name}.png"
-            write_label_png(raw_path, prediction, palette=None)
+            raw = prediction if raw_ids is None else np.asarray(raw_ids)[prediction]
+            write_label_png(raw_path, raw, palette=None)
         pixels += np.bincount(prediction.ravel(), minlength=len(class_names))
     return VisualizationSummary(len(names), tuple(class_names), tuple(pixels.tolist()))
 
@@ -200,6 +203,8 @@ def visualize_predictions(
 def _output_name(filename: str, taken: set[str]) -> str:
     """Returns a relative path without suffix that is in no case outside the folder or taken."""
     path = PurePosixPath(filename.replace("\\", "/"))
+    if path.is_absolute():  # as ADE20K's records have it
+        path = PurePosixPath(path.name)
     if path.suffix.lower() in EXTENSIONS:
         path = path.with_suffix("")
     base = "/".join(part for part in path.parts if part not in ("/", "..")) or "image"

@@ -110,6 +110,11 @@ def test_a_difference_is_found_where_it_begins():
     assert "part at backbone_end_point:layer_9 " in message
 
 
+def test_the_parity_table_has_every_case():
+    text = (golden_cases.FOLDER.parents[1] / "docs/parity.md").read_text()
+    assert [case for case in CASES if f"| {case} |" not in text] == []
+
+
 @pytest.mark.parametrize("variant", ["mobilenet_v2", "resnet_v1_50", "xception_41"])
 def test_atrous_consistency(variant):
     """The same weights give the same features at every output stride, where the grids meet."""

@@ -1,13 +1,16 @@
 """Scores of a split against counting by hand; what is scored is what is predicted."""
 
+import dataclasses
+
+import keras
 import numpy as np
 import pytest
 
-from deeplab_tf import InferenceConfig
+from deeplab_tf import InferenceConfig, build_deeplab
 from deeplab_tf.backbones import get_backbone
-from deeplab_tf.evaluation import evaluate, label_predictor
+from deeplab_tf.evaluation import evaluate, label_predictor, network_config
 from deeplab_tf.inference import predict
-from tests import tiny_run
+from tests import golden_cases, tiny_run
 
 
 def random_examples(count, *, num_classes, ignore_label):
@@ -69,3 +72,37 @@ def test_label_predictor_equals_predict(crop_size):
         np.testing.assert_array_equal(labels, expected)
         seen |= set(np.unique(labels))
     assert len(seen) > 1
+
+
+def test_labels_chosen_at_the_stride_of_the_logits_are_repeated():
+    config = dataclasses.replace(tiny_run.MODEL, prediction_with_upsampled_logits=False)
+    model, image = tiny_run.random_network(), tiny_run.scene(0)[0][:33, :33]
+    labels = label_predictor(model, config, InferenceConfig())(image)
+    logits = keras.Model(model.input, model.get_layer("logits").output)(image[None])
+    coarse = np.asarray(logits)[0].argmax(-1)
+    assert coarse.shape == (9, 9)
+    nearest = np.floor(np.arange(33) * 8 / 32 + 0.5).astype(int)
+    np.testing.assert_array_equal(labels, coarse[nearest][:, nearest])
+    assert (labels != label_predictor(model, tiny_run.MODEL, InferenceConfig())(image)).any()
+
+
+@pytest.mark.parametrize(("scales", "side"), [((1.0,), 65), ((0.5, 1.0), 129)])
+def test_an_image_smaller_than_the_window_of_image_pooling_is_padded(scales, side):
+    config = dataclasses.replace(tiny_run.MODEL, image_pooling_crop_size=(65, 65))
+    model = build_deeplab(config)
+    golden_cases.set_case_weights(model)
+    image, _ = tiny_run.scene(0)
+    inference = InferenceConfig(eval_scales=scales)
+    padded = InferenceConfig(crop_size=(side, side), eval_scales=scales)
+    labels = label_predictor(model, config, inference)(image)
+    np.testing.assert_array_equal(labels, label_predictor(model, config, padded)(image))
+
+
+def test_several_scales_leave_the_image_pyramid_out():
+    config = dataclasses.replace(tiny_run.MODEL, image_pyramid=(0.5, 1.0))
+    assert network_config(config, InferenceConfig()) == config
+    for inference in (
+        InferenceConfig(eval_scales=(0.5,)),
+        InferenceConfig(add_flipped_images=True),
+    ):
+        assert network_config(config, inference) == tiny_run.MODEL

@@ -10,13 +10,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, build_deeplab
 from deeplab_tf.backbones import get_backbone
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.evaluation import label_predictor
-from deeplab_tf.export import export_saved_model
+from deeplab_tf.export import export_frozen_graph, export_saved_model
 from deeplab_tf.inference import predict
 from deeplab_tf.model_card import ModelCard
 
@@ -86,7 +87,7 @@ def model():
     images = _images(4, 97, 97).astype(np.float32)
     model(images, training=True)
     logits = np.asarray(model(images, training=False))
-    kernel, bias = model.get_layer("logits").weights
+    kernel, bias = model.get_layer("logits.semantic").weights
     scale = 2 / logits.std(axis=(0, 1, 2))
     kernel.assign(kernel * scale)
     bias.assign((bias - logits.mean(axis=(0, 1, 2))) * scale)
@@ -226,6 +227,31 @@ def test_c_api(exported, signature, served, tmp_path):
     np.testing.assert_array_equal(c_labels, labels.ravel())
     c_probabilities = np.frombuffer(results[labels.nbytes :], np.float32)
     np.testing.assert_allclose(c_probabilities, probabilities.ravel(), atol=1e-5)
+
+
+def test_a_frozen_graph_in_a_tf1_session(model, served, tmp_path):
+    export_frozen_graph(model, CARD, export_path=tmp_path / "new" / "frozen.pb")
+    graph = tf.compat.v1.GraphDef.FromString((tmp_path / "new" / "frozen.pb").read_bytes())
+    assert not any("Variable" in node.op for node in graph.node)
+    tensors = ["SemanticPredictions:0", "SemanticProbabilities:0"]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.import_graph_def(graph, name="")
+        results = [session.run(tensors, {"ImageTensor:0": _images(*shape)}) for shape in SHAPES]
+    for shape, (labels, probabilities) in zip(SHAPES, results, strict=True):
+        expected_labels, expected_probabilities = served(_images(*shape))
+        # Batch norms between constants are folded into the convolutions, which rounds otherwise.
+        assert (labels == expected_labels).mean() > 0.999
+        np.testing.assert_allclose(probabilities, expected_probabilities, atol=1e-4)
+    assert os.listdir(tmp_path / "new") == ["frozen.pb"]
+
+
+def test_the_inference_graph_is_text(model, tmp_path):
+    export_frozen_graph(model, CARD, export_path=tmp_path / "frozen.pb", inference_graph=True)
+    text = (tmp_path / "inference_graph.pbtxt").read_text()
+    graph = text_format.Parse(text, tf.compat.v1.GraphDef())
+    assert "ImageTensor" in {node.name for node in graph.node}
+    with pytest.raises(FileExistsError, match="give another file"):
+        export_frozen_graph(model, CARD, export_path=tmp_path / "frozen.pb")
 
 
 def test_the_card_travels_with_the_model(exported):

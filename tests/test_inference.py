@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.backbones import BACKBONES
-from deeplab_tf.inference import predict
+from deeplab_tf.inference import predict, predict_probabilities
 from tests import tiny_run
 
 SIZES = [(1, 1), (15, 40), (33, 33), (64, 50)]
@@ -123,3 +123,16 @@ def test_unknown_sizes_in_a_graph_equal_eager(model, crop_size):
         eager = predict(model, images, **options)
         np.testing.assert_array_equal(labels, eager.labels)
         np.testing.assert_allclose(probabilities, eager.probabilities, atol=1e-5)
+
+
+def test_a_mirrored_image_is_averaged_in(model):
+    image = noise(1, 33, 49)
+    logits = np.asarray(model(np.concatenate([image, image[:, :, ::-1]]), training=False))
+    expected = (softmax(logits[0]) + softmax(logits[1])[:, ::-1]) / 2
+    probabilities = predict_probabilities(model, image, flip=True)
+    np.testing.assert_allclose(probabilities[0], expected, atol=1e-5)
+    prediction = predict(model, image, output_stride=16, mean_pixel=GREY, flip=True)
+    np.testing.assert_allclose(prediction.probabilities[0], expected, atol=1e-5)
+    np.testing.assert_array_equal(prediction.labels[0], expected.argmax(-1))
+    once = predict_probabilities(model, image)
+    np.testing.assert_allclose(once[0], softmax(logits[0]), atol=1e-5)

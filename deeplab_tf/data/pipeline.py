@@ -121,8 +121,6 @@ def evaluation_examples(
 ) -> tf.data.Dataset:
     """The examples of a split, once, in the order of the records, unbatched and unpadded.
 
-    Differs: an image resized to range is rounded to uint8; the reference's stays float.
-
     Args:
         dataset_dir: Folder of records.
         split: Name of the split.
@@ -132,8 +130,8 @@ def evaluation_examples(
         resize_factor: See `augment.resize_to_range_size`.
 
     Returns:
-        Dictionaries of "image", uint8 [h, w, 3], "label", uint8 [h, w], and "filename", scalar
-        string. Iteration raises as that of `training_batches`.
+        Dictionaries of "image", uint8 [h, w, 3] or, resized, float32, "label", uint8 [h, w], and
+        "filename", scalar string. Iteration raises as that of `training_batches`.
 
     Raises:
         FileNotFoundError: The split's files are missing.
@@ -149,7 +147,6 @@ def evaluation_examples(
         image = _decode_image(example, size=tf.shape(label))
         if resize is not None:
             image, label = resize(image, label)
-            image = tf.cast(image + 0.5, tf.uint8)
         return {"image": image, "label": label, "filename": example["filename"]}
 
     return (
