@@ -40,9 +40,12 @@ class ModelCard:
     def load(cls, folder: str | os.PathLike[str]) -> Self:
         """Reads `<folder>/config.json`.
 
+        Fields that it lacks have their defaults: a card stays good when configs get new fields.
+
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is no JSON, or a field is missing, unknown or wrong.
+            ValueError: The file is no JSON, or a field is unknown or wrong, or missing although it
+                has no default.
         """
         path = Path(folder) / FILENAME
         if not path.is_file():
@@ -75,17 +78,30 @@ def differences(first: Any, second: Any, prefix: str = "") -> list[str]:
 
 def _from_json(cls: Any, fields: Any) -> Any:
     hints = typing.get_type_hints(cls)
-    if not isinstance(fields, dict) or set(fields) != set(hints):
-        found = sorted(fields) if isinstance(fields, dict) else type(fields).__name__
-        raise ValueError(f"{cls.__name__} has the fields {sorted(hints)}, found {found}")
-    return cls(
-        **{
-            name: _from_json(hint, fields[name])
-            if dataclasses.is_dataclass(hint)
-            else _tuples(fields[name])
-            for name, hint in hints.items()
-        }
-    )
+    if not isinstance(fields, dict):
+        raise ValueError(
+            f"{cls.__name__} is {fields!r}; expected its fields, which are {list(hints)}"
+        )
+    required = {
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is field.default_factory is dataclasses.MISSING
+    }
+    if missing := sorted(required - set(fields)):
+        raise ValueError(f"{cls.__name__} lacks the fields {missing}")
+    if unknown := sorted(set(fields) - set(hints)):
+        raise ValueError(f"{cls.__name__} has no fields {unknown}; it has {list(hints)}")
+    return cls(**{name: _value(hints[name], value) for name, value in fields.items()})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """A field's value of JSON as its type."""
+    if dataclasses.is_dataclass(hint):
+        return _from_json(hint, value)
+    item = (typing.get_args(hint) or (None,))[0]
+    if dataclasses.is_dataclass(item):
+        return tuple(_from_json(item, fields) for fields in value)
+    return _tuples(value)
 
 
 def _tuples(value: Any) -> Any:

@@ -1,18 +1,106 @@
-"""SGD with momentum, poly schedule and weight decay, as the reference trains."""
+"""Optimizers, learning rates, weight decay and gradient multipliers, as the reference trains."""
 
 from typing import Any
 
 import keras
 from keras import ops
+from keras.optimizers import schedules
+
+from deeplab_tf.config import TrainConfig
+
+# What the names of the head's variables contain (reference: `get_extra_layer_scopes`).
+_HEAD_SCOPES = (
+    "logits",
+    "image_pooling",
+    "aspp",
+    "concat_projection",
+    "decoder",
+    "meta_architecture",
+)
 
 
-def poly_schedule(
-    *, base_learning_rate: float, end_learning_rate: float, steps: int, power: float
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """(base - end) * (1 - step / steps) ** power + end (v2, section 4.1.1; v3, section 4.1)."""
-    return keras.optimizers.schedules.PolynomialDecay(
-        base_learning_rate, steps, end_learning_rate, power
+def learning_rate_schedule(config: TrainConfig) -> schedules.LearningRateSchedule:
+    """The learning rate by step (reference: `get_model_learning_rate`).
+
+    With s for the steps after the slow start, and of as many:
+
+    * poly: (base - end) * (1 - s / steps) ** power + end (v2, section 4.1.1; v3, section 4.1);
+    * step: base * decay_factor ** (s // decay_step) (v1, section 5.1);
+    * cosine: base * (1 + cos(pi * s / steps)) / 2;
+    * multi_steps: one rate up to and including each boundary, the last one after them.
+    """
+    base = config.base_learning_rate
+    steps = max(config.training_number_of_steps - config.slow_start_step, 1)
+    match config.learning_policy:
+        case "poly":
+            schedule = schedules.PolynomialDecay(
+                base, config.decay_steps or steps, config.end_learning_rate, config.learning_power
+            )
+        case "step":
+            schedule = schedules.ExponentialDecay(
+                base,
+                config.learning_rate_decay_step,
+                config.learning_rate_decay_factor,
+                staircase=True,
+            )
+        case "cosine":
+            schedule = schedules.CosineDecay(base, steps)
+        case "multi_steps":
+            schedule = schedules.PiecewiseConstantDecay(
+                list(config.boundaries), list(config.boundary_learning_rates)
+            )
+    if config.slow_start_step == 0:
+        return schedule
+    return SlowStart(
+        schedule,
+        config.slow_start_step,
+        config.slow_start_learning_rate,
+        rises_to=base if config.slow_start_burnin_type == "linear" else None,
     )
+
+
+@keras.saving.register_keras_serializable("deeplab_tf")
+class SlowStart(schedules.LearningRateSchedule):
+    """A small learning rate for the first steps, then a schedule from its beginning.
+
+    Args:
+        schedule: What follows.
+        steps: Steps of the slow start.
+        learning_rate: Rate of the slow start.
+        rises_to: Rate that the slow start rises to, linearly; None for a constant one.
+    """
+
+    def __init__(
+        self,
+        schedule: schedules.LearningRateSchedule,
+        steps: int,
+        learning_rate: float,
+        rises_to: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.rises_to = rises_to
+
+    def __call__(self, step: Any) -> Any:
+        rate = ops.convert_to_tensor(self.learning_rate, "float32")
+        if self.rises_to is not None:
+            rate += (self.rises_to - rate) * ops.cast(step, "float32") / self.steps
+        return ops.where(step < self.steps, rate, self.schedule(ops.maximum(step - self.steps, 0)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "schedule": schedules.serialize(self.schedule),
+            "steps": self.steps,
+            "learning_rate": self.learning_rate,
+            "rises_to": self.rises_to,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "SlowStart":
+        schedule = schedules.deserialize(config["schedule"])
+        return cls(**{**config, "schedule": schedule})
 
 
 @keras.saving.register_keras_serializable("deeplab_tf")
@@ -50,14 +138,58 @@ class MomentumOptimizer(keras.optimizers.Optimizer):
         return {**super().get_config(), "momentum": self.momentum}
 
 
+def build_optimizer(
+    config: TrainConfig, variables: list[keras.Variable]
+) -> keras.optimizers.Optimizer:
+    """The optimizer of a config: momentum under its schedule, or Adam with a constant rate."""
+    if config.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(
+            config.adam_learning_rate,
+            epsilon=config.adam_epsilon,
+            name="adam",  # or Keras counts them, and checkpoints differ by process
+        )
+    else:
+        optimizer = MomentumOptimizer(learning_rate_schedule(config), config.momentum)
+    optimizer.build(variables)
+    return optimizer
+
+
 def regularized_kernels(model: keras.Model) -> list[keras.Variable]:
-    """The kernels that weight decay acts on: those of plain convolutions.
+    """The kernels that weight decay acts on: those of convolutions, but for depthwise ones.
 
     Depthwise kernels, biases and batch norm's gamma and beta are left alone, as in the reference.
+    There as here, the separable convolutions of the NAS encoders have both their kernels decayed.
     """
-    return [layer.kernel for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    kernels = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernels.append(layer.kernel)
+        elif isinstance(layer, keras.layers.SeparableConv2D):
+            kernels += [layer.depthwise_kernel, layer.pointwise_kernel]
+    return kernels
 
 
 def l2_loss(kernels: list[keras.Variable], weight_decay: float) -> Any:
     """As slim's `l2_regularizer`: weight_decay * sum(w ** 2) / 2 over all kernels."""
     return weight_decay / 2 * sum(ops.sum(ops.square(kernel)) for kernel in kernels)
+
+
+def gradient_multiplier(
+    name: str, *, last_layer_gradient_multiplier: float, last_layers_contain_logits_only: bool
+) -> float:
+    """The factor of a variable's gradient (reference: `get_model_gradient_multipliers`).
+
+    Biases learn twice as fast as weights, and the last layers, whose weights may be new, as much
+    faster than the encoder as is asked for. The gradient is that of the whole loss, weight decay
+    included.
+
+    Args:
+        name: The reference's name of the variable, such as "logits/semantic/biases".
+        last_layer_gradient_multiplier: The factor of the last layers.
+        last_layers_contain_logits_only: Whether these are the logits alone, or the whole head.
+    """
+    last_layers = ("logits",) if last_layers_contain_logits_only else _HEAD_SCOPES
+    factor = 2.0 if "biases" in name else 1.0
+    if any(scope in name for scope in last_layers):
+        factor *= last_layer_gradient_multiplier
+    return factor

@@ -1,33 +1,28 @@
-"""The training loop: SGD on random crops, with validation, checkpoints and exact resume."""
+"""The training loop: steps on random crops, with validation, checkpoints and exact resume."""
 
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from deeplab_tf import optimizers
 from deeplab_tf.backbones import get_backbone
-from deeplab_tf.config import TrainConfig
 from deeplab_tf.data import pipeline
 from deeplab_tf.deeplab import build_deeplab
 from deeplab_tf.evaluation import evaluate, label_predictor
-from deeplab_tf.losses import softmax_cross_entropy
 from deeplab_tf.metrics import SegmentationScores
 from deeplab_tf.model_card import FILENAME, ModelCard, differences
-from deeplab_tf.optimizers import MomentumOptimizer, l2_loss, poly_schedule, regularized_kernels
 from deeplab_tf.summaries import Summaries
+from deeplab_tf.train_step import Loss, set_batch_norm, train_step
 from deeplab_tf.visualization import panel
-from deeplab_tf.weights import training_checkpoint
+from deeplab_tf.weights import initialize_from_checkpoint, training_checkpoint
 
-_LOG_STEPS = 10
 _PICTURES = 4
-_PAPER_STEPS = 30_000
-
-TrainStep = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def train(
@@ -37,8 +32,11 @@ def train(
     train_split: str,
     val_split: str | None,
     logdir: str,
+    initial_checkpoint: str | None = None,
+    initial_class_names: Sequence[str] | None = None,
     val_interval_steps: int = 500,
     save_interval_secs: float = 1200,
+    log_steps: int = 10,
 ) -> SegmentationScores | None:
     """Trains a network, or goes on where an earlier run in the same folder stopped.
 
@@ -48,9 +46,13 @@ def train(
         train_split: Split to train on.
         val_split: Split to score on; None for no validation.
         logdir: Folder of checkpoints, model card and summaries; made if it does not exist.
+        initial_checkpoint: Checkpoint that a new run begins with; one that goes on has no use for
+            it. See `weights.initialize_from_checkpoint`.
+        initial_class_names: Classes of that checkpoint, where they are known.
         val_interval_steps: Steps between validations; there is always one at the end.
         save_interval_secs: Seconds between checkpoints; one is always written at the end and when
             the run is interrupted with Ctrl-C.
+        log_steps: Steps between the points of TensorBoard's curves.
 
     Returns:
         The last validation's scores, or None if there was none.
@@ -58,39 +60,37 @@ def train(
     Raises:
         FileExistsError: `logdir` holds something else than a run with this card.
         FloatingPointError: The loss is no longer finite.
-        ValueError: A split does not exist, or the label weights do not fit the classes.
+        ValueError: A split does not exist, the label weights do not fit the classes, or the
+            initial checkpoint is not of this network.
     """
     for split in filter(None, (train_split, val_split)):
         card.dataset.check_split(split)
-    if len(card.train.label_weights) not in (0, card.dataset.num_classes):
-        raise ValueError(
-            f"{len(card.train.label_weights)} label_weights for {card.dataset.num_classes} classes:"
-            " expected one for each class, or none."
-        )
+    _check_card(card)
     _check_logdir(logdir, card)
     keras.utils.set_random_seed(card.train.seed)
     model = build_deeplab(card.model)
-    set_batch_norm_decay(model, card.train)
-    optimizer = _optimizer(model, card.train)
+    set_batch_norm(model, card.train)
+    optimizer = optimizers.build_optimizer(card.train, model.trainable_variables)
     manager = tf.train.CheckpointManager(
         training_checkpoint(model, optimizer), logdir, max_to_keep=3, checkpoint_name="model.ckpt"
     )
-    if manager.latest_checkpoint:
-        manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-        tqdm.write(f"Resuming from {manager.latest_checkpoint}.")
+    if manager.latest_checkpoint is not None:
+        _resume(manager, initial_checkpoint)
+    elif initial_checkpoint is not None:
+        _initialize(model, card, initial_checkpoint, initial_class_names)
 
-    step = start_step = int(keras.ops.convert_to_numpy(optimizer.iterations))
+    step = start_step = _steps_taken(optimizer)
     last_step = card.train.training_number_of_steps
     batches = _batches(card, dataset_dir, train_split, start_step=start_step)
     # Here, because a run that cannot start leaves no folder behind.
     os.makedirs(logdir, exist_ok=True)
     card.save(logdir)
-    predict_labels = label_predictor(model, card.model, card.inference)
+    predict_labels = label_predictor(model, card.model, card.inference, resize=False)
     summaries, scores, saved = Summaries(logdir), None, time.monotonic()
-    steps = _steps(train_step(model, optimizer, card), batches, card, start_step)
+    steps = _steps(train_step(model, optimizer, card), optimizer, batches, card)
     try:
         for step, curves in steps:
-            if step % _LOG_STEPS == 0:
+            if step % log_steps == 0:
                 summaries.scalars(step, **curves)
             if val_split and (step % val_interval_steps == 0 or step == last_step):
                 scores = _validate(predict_labels, card, dataset_dir, val_split, summaries, step)
@@ -98,7 +98,7 @@ def train(
                 manager.save(checkpoint_number=step)
                 saved = time.monotonic()
     except KeyboardInterrupt:
-        step = int(keras.ops.convert_to_numpy(optimizer.iterations))
+        step = _steps_taken(optimizer)
         manager.save(checkpoint_number=step)
         tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
         raise
@@ -106,62 +106,25 @@ def train(
     return scores
 
 
-def train_step(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, card: ModelCard
-) -> TrainStep:
-    """A compiled function that takes one optimisation step and returns the loss before it.
-
-    Its arguments are images, uint8 [b, h, w, 3], and labels, uint8 [b, h, w]. The loss is the
-    cross entropy over the valid pixels at full resolution plus weight decay.
-    """
-    kernels = regularized_kernels(model)
-
-    # jit_compile: XLA is eight times slower on a CPU.
-    @tf.function(jit_compile=False)
-    def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits = model(tf.cast(images, tf.float32), training=True)
-            loss = softmax_cross_entropy(
-                labels,
-                logits,
-                ignore_label=card.dataset.ignore_label,
-                label_weights=card.train.label_weights or None,
-            )
-            loss += l2_loss(kernels, card.train.weight_decay)
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)
-        return loss
-
-    return step
+def _resume(manager: tf.train.CheckpointManager, initial_checkpoint: str | None) -> None:
+    manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+    tqdm.write(f"Resuming from {manager.latest_checkpoint}.")
+    if initial_checkpoint is not None:
+        tqdm.write(f"The initial checkpoint {initial_checkpoint} is for new runs: it is not read.")
 
 
-def set_batch_norm_decay(model: keras.Model, config: TrainConfig) -> None:
-    """Gives every batch norm the decay of the config, or one that suits the run's length.
-
-    The networks' own decays (up to 0.9997) are made for the papers' 30,000 steps from pretrained
-    weights. In a shorter run such an average is full of what the network was long before, and a
-    network that trains well looks broken in evaluation (docs/camvid.md has an example).
-    """
-    steps = config.training_number_of_steps
-    longest = 1.0 if steps >= _PAPER_STEPS else max(0.9, 1 - 90 / steps)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = config.batch_norm_decay or min(layer.momentum, longest)
-
-
-def _schedule(config: TrainConfig) -> keras.optimizers.schedules.LearningRateSchedule:
-    return poly_schedule(
-        base_learning_rate=config.base_learning_rate,
-        end_learning_rate=config.end_learning_rate,
-        steps=config.training_number_of_steps,
-        power=config.learning_power,
+def _initialize(
+    model: keras.Model, card: ModelCard, checkpoint: str, class_names: Sequence[str] | None
+) -> None:
+    report = initialize_from_checkpoint(
+        model,
+        checkpoint,
+        initialize_last_layer=card.train.initialize_last_layer,
+        last_layers_contain_logits_only=card.train.last_layers_contain_logits_only,
+        class_names=card.dataset.class_names,
+        checkpoint_class_names=class_names,
     )
-
-
-def _optimizer(model: keras.Model, config: TrainConfig) -> keras.optimizers.Optimizer:
-    optimizer = MomentumOptimizer(_schedule(config), config.momentum)
-    optimizer.build(model.trainable_variables)
-    return optimizer
+    tqdm.write(str(report))
 
 
 def _batches(card: ModelCard, dataset_dir: str, split: str, *, start_step: int) -> tf.data.Dataset:
@@ -175,6 +138,9 @@ def _batches(card: ModelCard, dataset_dir: str, split: str, *, start_step: int) 
         min_scale_factor=data.min_scale_factor,
         max_scale_factor=data.max_scale_factor,
         scale_factor_step_size=data.scale_factor_step_size,
+        min_resize_value=data.min_resize_value,
+        max_resize_value=data.max_resize_value,
+        resize_factor=data.resize_factor,
         mean_pixel=get_backbone(card.model.model_variant).mean_pixel,
         seed=card.train.seed,
         start_step=start_step,
@@ -183,34 +149,37 @@ def _batches(card: ModelCard, dataset_dir: str, split: str, *, start_step: int) 
 
 
 def _steps(
-    step_function: TrainStep, batches: tf.data.Dataset, card: ModelCard, start_step: int
+    step_function: Loss,
+    optimizer: keras.optimizers.Optimizer,
+    batches: tf.data.Dataset,
+    card: ModelCard,
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Takes the steps under a progress bar; yields each step's number and what to plot of it."""
-    schedule, total = _schedule(card.train), card.train.training_number_of_steps
-    rate = 0.0
+    start_step, total = _steps_taken(optimizer), card.train.training_number_of_steps
+    speed = 0.0
     with tqdm(initial=start_step, total=total, desc="train", unit="step") as bar:
         started = time.monotonic()
         for step, (images, labels) in enumerate(batches, start=start_step + 1):
+            rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
             loss = float(step_function(images, labels))
             if not math.isfinite(loss):
                 raise FloatingPointError(
-                    f"The loss of step {step} is {loss}. The usual cause is a learning rate that "
-                    f"is too high: --base_learning_rate is {card.train.base_learning_rate}."
+                    f"The loss of step {step} is {loss}, at the learning rate {rate:g}. The usual "
+                    "cause is a rate that is too high: lower --base_learning_rate, or "
+                    "--adam_learning_rate for Adam."
                 )
             now = card.data.batch_size / (time.monotonic() - started)
-            rate = 0.9 * rate + 0.1 * now if rate else now
-            curves = {
-                "loss": loss,
-                "learning_rate": float(schedule(step - 1)),
-                "images_per_sec": rate,
-            }
+            speed = 0.9 * speed + 0.1 * now if speed else now
             bar.set_postfix_str(
-                f"loss {loss:.3f}, lr {curves['learning_rate']:.2g}, {rate:.1f} images/s",
-                refresh=False,
+                f"loss {loss:.3f}, lr {rate:.2g}, {speed:.1f} images/s", refresh=False
             )
             bar.update()
-            yield step, curves
+            yield step, {"loss": loss, "learning_rate": rate, "images_per_sec": speed}
             started = time.monotonic()
+
+
+def _steps_taken(optimizer: keras.optimizers.Optimizer) -> int:
+    return int(keras.ops.convert_to_numpy(optimizer.iterations))
 
 
 def _validate(
@@ -223,7 +192,14 @@ def _validate(
 ) -> SegmentationScores:
     """Scores predictions on a split, prints the result, and draws the first few examples."""
     info = card.dataset
-    examples = pipeline.evaluation_examples(dataset_dir, split, info=info)
+    examples = pipeline.evaluation_examples(
+        dataset_dir,
+        split,
+        info=info,
+        min_resize_value=card.inference.min_resize_value,
+        max_resize_value=card.inference.max_resize_value,
+        resize_factor=card.inference.resize_factor,
+    )
     scores = evaluate(
         predict_labels,
         examples.as_numpy_iterator(),
@@ -240,7 +216,7 @@ def _validate(
         step,
         [
             panel(
-                example["image"],
+                np.rint(example["image"]).astype(np.uint8),  # resized ones are floating point
                 predict_labels(example["image"]),
                 class_names=info.class_names,
                 palette=info.palette,
@@ -251,6 +227,20 @@ def _validate(
         ],
     )
     return scores
+
+
+def _check_card(card: ModelCard) -> None:
+    """What only several of its configs together can tell."""
+    if len(card.train.label_weights) not in (0, card.dataset.num_classes):
+        raise ValueError(
+            f"{len(card.train.label_weights)} label_weights for {card.dataset.num_classes} classes:"
+            " expected one for each class, or none."
+        )
+    if card.model.crop_size not in (None, card.data.crop_size):
+        raise ValueError(
+            f"The network is built for images of {card.model.crop_size} (crop_size), the training "
+            f"crops have {card.data.crop_size}: expected the same, or a network for any size."
+        )
 
 
 def _check_logdir(logdir: str, card: ModelCard) -> None:

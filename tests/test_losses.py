@@ -14,6 +14,12 @@ FACTS = json.loads((GOLDEN / "facts_train.json").read_text())
 CASES = {case["case"]: case for case in FACTS["cases"]}
 
 
+@pytest.fixture(scope="module")
+def arrays():
+    with np.load(GOLDEN / "facts_train.npz") as stored:
+        return dict(stored)
+
+
 def loss_and_gradient(labels, logits, **options):
     logits = tf.constant(logits)
     with tf.GradientTape() as tape:
@@ -22,16 +28,30 @@ def loss_and_gradient(labels, logits, **options):
     return loss.numpy(), tape.gradient(loss, logits).numpy()
 
 
-def numpy_loss(labels, logits, *, ignore_label, label_weights=None):
-    """One pixel after the other, in float64."""
-    total, count = 0.0, 0
+def case_options(case):
+    return {
+        "ignore_label": 255,
+        "label_weights": case["loss_weight"],
+        "upsample_logits": case["upsample_logits"],
+        "top_k_percent_pixels": case["top_k_percent_pixels"],
+        "hard_example_mining_step": case["hard_example_mining_step"],
+        "step": case["global_step"],
+    }
+
+
+def numpy_losses(labels, logits, *, ignore_label, label_weights=None):
+    """Weighted losses of the valid pixels, one after the other, in float64."""
+    losses = []
     for label, row in zip(labels.ravel(), logits.reshape(-1, logits.shape[-1]), strict=True):
         if label != ignore_label:
             row = row.astype(np.float64)
             weight = 1.0 if label_weights is None else label_weights[label]
-            total += weight * (np.log(np.exp(row - row.max()).sum()) + row.max() - row[label])
-            count += 1
-    return total / count
+            losses.append(weight * (np.log(np.exp(row - row.max()).sum()) + row.max() - row[label]))
+    return losses
+
+
+def numpy_loss(labels, logits, **options):
+    return np.mean(numpy_losses(labels, logits, **options))
 
 
 @pytest.fixture
@@ -42,22 +62,49 @@ def pixels():
     return labels, rng.normal(0, 4, (2, 6, 7, 5)).astype(np.float32)
 
 
+# --- The reference --------------------------------------------------------------------------------
+
+
 @pytest.mark.golden
-@pytest.mark.parametrize("name", ["plain", "class_weights", "all_ignored"])
-def test_equals_the_reference(name):
-    with np.load(GOLDEN / "facts_train.npz") as arrays:
-        logits = tf.constant(arrays["logits"])
-        labels = arrays["labels"][..., 0]
-        expected_gradient = arrays[f"grad_{name}"]
-    if name == "all_ignored":
+@pytest.mark.parametrize("name", CASES)
+def test_equals_the_reference(arrays, name):
+    labels = arrays["labels"][..., 0]
+    if name.startswith("all_ignored"):
         labels = np.full_like(labels, 255)
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        upsampled = tf.compat.v1.image.resize_bilinear(logits, (33, 41), align_corners=True)
-        weights = FACTS["class_weights"] if name == "class_weights" else None
-        loss = softmax_cross_entropy(labels, upsampled, ignore_label=255, label_weights=weights)
+    loss, gradient = loss_and_gradient(labels, arrays["logits"], **case_options(CASES[name]))
     np.testing.assert_allclose(loss, CASES[name]["loss"], rtol=1e-6)
-    np.testing.assert_allclose(tape.gradient(loss, logits), expected_gradient, atol=1e-7)
+    np.testing.assert_allclose(gradient, arrays[f"grad_{name}"], atol=1e-8)
+
+
+@pytest.mark.golden
+def test_the_losses_of_two_scales_equal_the_reference(arrays):
+    labels, facts = arrays["labels"][..., 0], FACTS["two_scales"]
+    losses = [
+        softmax_cross_entropy(labels, arrays[name], ignore_label=255)
+        for name in ("logits", "logits2")
+    ]
+    np.testing.assert_allclose(losses, facts["losses"], rtol=1e-6)
+    np.testing.assert_allclose(sum(losses), facts["total"], rtol=1e-6)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("label_weights", "mask"),
+    [("weights", "mask"), (1.0, "mask_scalar_1"), (2.5, "mask_scalar_2_5")],
+)
+def test_pixel_weights_equal_the_reference(label_weights, mask):
+    """The gradient of a pixel of logits (0, ..., 0) is its weight, up to a constant."""
+    facts = FACTS["label_weight_mask"]
+    labels = np.array(facts["labels"])[None, None]
+    weights = facts["weights"] if label_weights == "weights" else label_weights
+    _, gradient = loss_and_gradient(
+        labels, np.zeros((1, 1, 7, 5), np.float32), ignore_label=255, label_weights=weights
+    )
+    largest = np.abs(gradient[0, 0]).max(axis=1)
+    np.testing.assert_allclose(largest, np.array(facts[mask]) * 0.8 / 6, rtol=1e-6)
+
+
+# --- Plain numpy ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("label_weights", [None, (0.5, 1.0, 2.0, 0.0, 1.5)])
@@ -67,8 +114,55 @@ def test_equals_numpy(pixels, label_weights, ignore_label, dtype):
     labels, logits = pixels
     labels = np.where(labels == 255, ignore_label, labels).astype(dtype)
     options = {"ignore_label": ignore_label, "label_weights": label_weights}
-    loss = softmax_cross_entropy(labels, logits, **options)
-    np.testing.assert_allclose(loss, numpy_loss(labels, logits, **options), rtol=1e-5)
+    expected = numpy_loss(labels, logits, **options)
+    loss = softmax_cross_entropy(
+        labels, logits, ignore_label=ignore_label, label_weights=label_weights or 1.0
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.3, 0.6, 0.99])
+def test_mining_equals_numpy(pixels, share):
+    """The hardest of all pixels count, though the ignored and the weightless have no loss."""
+    labels, logits = pixels
+    weights = (0.5, 1.0, 2.0, 0.0, 1.5)
+    losses = sorted(numpy_losses(labels, logits, ignore_label=255, label_weights=weights))
+    hardest = [loss for loss in losses[::-1][: int(share * labels.size)] if loss > 0]
+    loss, gradient = loss_and_gradient(
+        labels, logits, ignore_label=255, label_weights=weights, top_k_percent_pixels=share
+    )
+    np.testing.assert_allclose(loss, np.mean(hardest) if hardest else 0, rtol=1e-5)
+    assert np.count_nonzero(np.abs(gradient).sum(axis=-1)) == len(hardest)
+
+
+def test_mining_keeps_its_number_of_equal_losses():
+    """As in an untrained network; a threshold in place of the order would take all or none."""
+    labels, logits = np.zeros((1, 4, 5), int), np.zeros((1, 4, 5, 3), np.float32)
+    loss, gradient = loss_and_gradient(labels, logits, ignore_label=255, top_k_percent_pixels=0.25)
+    np.testing.assert_allclose(loss, np.log(3), rtol=1e-6)
+    assert np.count_nonzero(np.abs(gradient).sum(axis=-1)) == 5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (9, 11), (6, 7), (13, 5)])
+@pytest.mark.parametrize("upsample_logits", [True, False])
+def test_sizes_are_matched_as_in_tf1(pixels, size, upsample_logits):
+    """By either resize of TF1 with aligned corners, whose result has one size already."""
+    labels, logits = pixels
+    logits = np.random.default_rng(1).normal(size=(2, *size, 5)).astype(np.float32)
+    resize = tf.compat.v1.image
+    if upsample_logits:
+        same = labels, resize.resize_bilinear(logits, labels.shape[1:3], align_corners=True)
+    else:
+        same = (
+            resize.resize_nearest_neighbor(labels[..., None], size, align_corners=True)[..., 0],
+            logits,
+        )
+    options = {"ignore_label": 255, "upsample_logits": upsample_logits}
+    np.testing.assert_allclose(
+        softmax_cross_entropy(labels, logits, **options),
+        softmax_cross_entropy(*same, **options),
+        rtol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("value", [0, 3, 5, 254, 255, -1, 1 << 20])
@@ -89,26 +183,30 @@ def test_the_value_and_the_logits_of_ignored_pixels_do_not_matter(pixels, value)
     assert not gradient[ignored].any()
 
 
-def test_no_valid_pixel_gives_zero(pixels):
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_no_valid_pixel_gives_zero(pixels, share):
     _, logits = pixels
-    loss, gradient = loss_and_gradient(np.full((2, 6, 7), 255, np.uint8), logits, ignore_label=255)
+    labels = np.full((2, 6, 7), 255, np.uint8)
+    loss, gradient = loss_and_gradient(labels, logits, ignore_label=255, top_k_percent_pixels=share)
     assert loss == 0
     np.testing.assert_array_equal(gradient, np.zeros_like(logits))
 
 
-def test_runs_in_a_graph_with_unknown_sizes(pixels):
-    labels, logits = pixels
+@pytest.mark.parametrize("name", ["plain", "plain_downsample_labels", "topk25_hem1000_at250"])
+def test_runs_in_a_graph_with_unknown_sizes_and_step(arrays, name):
     signature = [
         tf.TensorSpec([None, None, None], tf.uint8),
         tf.TensorSpec([None, None, None, 5], tf.float32),
+        tf.TensorSpec([], tf.int64),
     ]
+    options = case_options(CASES[name])
 
     @tf.function(input_signature=signature)
-    def graph_loss(labels, logits):
-        return softmax_cross_entropy(labels, logits, ignore_label=255)
+    def graph_loss(labels, logits, step):
+        return softmax_cross_entropy(labels, logits, **{**options, "step": step})
 
-    expected = numpy_loss(labels, logits, ignore_label=255)
-    np.testing.assert_allclose(graph_loss(labels, logits), expected, rtol=1e-5)
+    loss = graph_loss(arrays["labels"][..., 0], arrays["logits"], options["step"])
+    np.testing.assert_allclose(loss, CASES[name]["loss"], rtol=1e-6)
 
 
 def test_wrong_input_is_an_error(pixels):

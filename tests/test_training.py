@@ -13,12 +13,16 @@ import tensorflow as tf
 from keras import layers
 from PIL import Image
 
-from deeplab_tf import training
-from deeplab_tf.config import TrainConfig
+from deeplab_tf import build_deeplab, training, weights
+from deeplab_tf.backbones.nas_cells import DropPath
+from deeplab_tf.config import DataConfig, InferenceConfig, TrainConfig
+from deeplab_tf.layers import BatchNormalization
+from deeplab_tf.metrics import SegmentationScores
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.optimizers import MomentumOptimizer
+from deeplab_tf.optimizers import MomentumOptimizer, l2_loss, regularized_kernels
+from deeplab_tf.train_step import set_batch_norm, training_loss
 from tests import tiny_run
-from tests.test_losses import numpy_loss
+from tests.test_losses import numpy_loss, numpy_losses
 
 FOUR_STEPS = {"training_number_of_steps": 4, "base_learning_rate": 0.05}
 
@@ -49,7 +53,7 @@ def small_network(monkeypatch):
         x = images = keras.Input((None, None, 3))
         x = layers.Rescaling(1 / 127.5, -1)(x)
         x = layers.Conv2D(8, 1, use_bias=False, name="conv")(x)
-        x = layers.BatchNormalization(name="conv.BatchNorm")(x)
+        x = BatchNormalization(name="conv.BatchNorm")(x)
         x = layers.Dropout(0.1)(layers.ReLU()(x))
         return keras.Model(images, layers.Conv2D(config.num_classes, 1, name="logits")(x))
 
@@ -110,6 +114,7 @@ def learned(dataset_dir, tmp_path_factory):
         val_split="val",
         logdir=str(logdir),
         val_interval_steps=1000,
+        log_steps=20,
     )
     return scores, logdir
 
@@ -123,9 +128,9 @@ def test_the_curves_are_in_tensorboard(learned):
     pytest.importorskip("tensorboard")
     scores, logdir = learned
     found = curves(logdir)
-    assert list(found["loss"]) == list(found["learning_rate"]) == [10, 20, 30, 40, 50, 60]
+    assert list(found["loss"]) == list(found["learning_rate"]) == [20, 40, 60]
     assert found["loss"][60] < 0.5 * math.log(3)
-    expected = [0.1 * (1 - step / 60) ** 0.9 for step in range(9, 60, 10)]
+    expected = [0.1 * (1 - step / 60) ** 0.9 for step in (19, 39, 59)]
     np.testing.assert_allclose(list(found["learning_rate"].values()), expected, rtol=1e-5)
     assert found["miou"] == {60: pytest.approx(scores.mean_iou)}
     assert found["pixel_accuracy"] == {60: pytest.approx(scores.pixel_accuracy)}
@@ -141,20 +146,49 @@ def test_the_card_is_beside_the_checkpoint(learned):
     assert checkpoints(logdir) == ["model.ckpt-60.index"]
 
 
-@pytest.mark.parametrize("label_weights", [(), (0.5, 2.0, 3.0)])
-def test_a_step_equals_numpy(label_weights):
-    """Loss and new weights of a linear network: cross entropy of the valid pixels plus decay."""
+# --- What a step does -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def batch():
+    """Images of few grey levels, and their labels."""
+    images, labels = zip(*(tiny_run.scene(i) for i in range(2)), strict=True)
+    crop = slice(40)
+    return (
+        np.stack([image[crop, crop] // 64 for image in images]),
+        np.stack([label[crop, crop] for label in labels]),
+    )
+
+
+def linear_network():
     images = keras.Input((None, None, 3))
-    model = keras.Model(images, layers.Conv2D(3, 1, name="logits")(images))
-    card = tiny_run.card(weight_decay=0.1, label_weights=label_weights)
-    optimizer = MomentumOptimizer(0.2)
+    return keras.Model(images, layers.Conv2D(3, 1, name="logits")(images))
+
+
+def stepper(model, optimizer=None, **train):
+    """A step of a network under a card, and its optimizer."""
+    card = tiny_run.card(**train)
+    optimizer = optimizer or MomentumOptimizer(0.0)
     optimizer.build(model.trainable_variables)
+    return training.train_step(model, optimizer, card), optimizer
+
+
+@pytest.mark.parametrize("last_layer_gradient_multiplier", [1.0, 10.0])
+@pytest.mark.parametrize("label_weights", [(), (0.5, 2.0, 3.0)])
+def test_a_step_equals_numpy(batch, label_weights, last_layer_gradient_multiplier):
+    """Loss and new weights of a linear network: cross entropy of the valid pixels plus decay."""
+    model, (images, labels) = linear_network(), batch
     kernel, bias = (variable.numpy().astype(np.float64) for variable in model.weights)
-    batch, labels = map(np.stack, zip(*(crop(tiny_run.scene(i)) for i in range(2)), strict=True))
+    step, _ = stepper(
+        model,
+        MomentumOptimizer(0.02),
+        weight_decay=0.1,
+        label_weights=label_weights,
+        last_layer_gradient_multiplier=last_layer_gradient_multiplier,
+    )
+    loss = step(images, labels)
 
-    loss = training.train_step(model, optimizer, card)(batch // 64, labels)
-
-    x, valid = (batch // 64).astype(np.float64), labels != 255
+    x, valid = images.astype(np.float64), labels != 255
     logits = x @ kernel[0, 0] + bias
     expected = numpy_loss(
         labels, logits, ignore_label=255, label_weights=label_weights or None
@@ -164,13 +198,91 @@ def test_a_step_equals_numpy(label_weights):
     of_pixel = np.asarray(label_weights or (1.0,) * 3)[np.where(valid, labels, 0)] * valid
     errors = (probabilities - np.eye(3)[np.where(valid, labels, 0)]) * of_pixel[..., None]
     errors = errors[valid] / valid.sum()
-    np.testing.assert_allclose(model.weights[1], bias - 0.2 * errors.sum(axis=0), atol=1e-5)
+    rate = 0.02 * last_layer_gradient_multiplier
     gradient = x[valid].T @ errors + 0.1 * kernel[0, 0]
-    np.testing.assert_allclose(model.weights[0][0, 0], kernel[0, 0] - 0.2 * gradient, atol=1e-5)
+    np.testing.assert_allclose(model.weights[0][0, 0], kernel[0, 0] - rate * gradient, atol=1e-5)
+    gradient = 2 * errors.sum(axis=0)  # a bias
+    np.testing.assert_allclose(model.weights[1], bias - rate * gradient, atol=1e-5)
 
 
-def crop(example):
-    return tuple(array[:40, :40] for array in example)
+def test_hard_pixel_mining_goes_by_the_step(batch):
+    """From all pixels down to a quarter at the fourth step, in a step compiled once."""
+    model, (images, labels) = linear_network(), batch
+    step, _ = stepper(
+        model, weight_decay=0.0, hard_example_mining_step=4, top_k_percent_pixels=0.25
+    )
+    losses = sorted(numpy_losses(labels, np.asarray(model(images)), ignore_label=255))[::-1]
+    for share in (1, 0.8125, 0.625, 0.4375, 0.25, 0.25):
+        hardest = losses[: int(share * labels.size)]
+        np.testing.assert_allclose(step(images, labels), np.mean(hardest), rtol=1e-5)
+
+
+@pytest.mark.parametrize("upsample_logits", [True, False])
+@pytest.mark.parametrize("image_pyramid", [(), (0.5, 1.0)])
+def test_a_pyramid_has_a_loss_for_each_scale(batch, upsample_logits, image_pyramid):
+    """Resized by TF1: the logits to the labels' size or the labels to the logits'."""
+    config = dataclasses.replace(
+        tiny_run.MODEL, image_pyramid=image_pyramid, decoder_output_stride=()
+    )
+    model, (images, labels) = build_deeplab(config), batch
+    model.get_layer("concat_projection.dropout").rate = 0
+    names = [f"logits_{scale:.2f}" for scale in image_pyramid] + ["logits"]
+    outputs = [model.get_layer(name).output for name in names]
+    card = dataclasses.replace(tiny_run.card(upsample_logits=upsample_logits), model=config)
+    loss = training_loss(model, MomentumOptimizer(0.0), card)(images, labels)
+
+    expected = l2_loss(regularized_kernels(model), card.train.weight_decay)
+    resize, size = tf.compat.v1.image, labels.shape[1:3]
+    for output in outputs:
+        logits = keras.Model(model.input, output)(images.astype(np.float32), training=True)
+        scaled = labels
+        if upsample_logits:
+            logits = resize.resize_bilinear(logits, size, align_corners=True)
+        else:
+            scaled = resize.resize_nearest_neighbor(
+                labels[..., None], logits.shape[1:3], align_corners=True
+            ).numpy()[..., 0]
+        expected += numpy_loss(scaled, np.asarray(logits), ignore_label=255)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_drop_path_goes_by_the_step(batch):
+    """No path is dropped at first, nearly all at last, in a step compiled once."""
+    images = keras.Input((None, None, 3))
+    x = DropPath(1e-6)(images)
+    model = keras.Model(images, layers.Conv2D(3, 1, name="logits")(x))
+    step, optimizer = stepper(model, weight_decay=0.0, training_number_of_steps=100)
+    expected = numpy_loss(batch[1], np.asarray(model(batch[0])), ignore_label=255)
+    np.testing.assert_allclose(step(*batch), expected, rtol=1e-5)
+    optimizer.iterations.assign(100)
+    np.testing.assert_allclose(step(*batch), np.log(3), rtol=1e-5)
+    frozen, optimizer = stepper(
+        model, weight_decay=0.0, training_number_of_steps=100, fine_tune_batch_norm=False
+    )
+    optimizer.iterations.assign(100)  # the reference drops no path where statistics are frozen
+    np.testing.assert_allclose(frozen(*batch), expected, rtol=0.1)
+
+
+@pytest.mark.parametrize("fine_tune_batch_norm", [True, False])
+def test_batch_norm_with_frozen_statistics(batch, fine_tune_batch_norm):
+    """Its scale and offset learn either way."""
+    images = keras.Input((None, None, 3))
+    x = BatchNormalization(name="norm")(images)
+    model = keras.Model(images, layers.Conv2D(3, 1, name="logits")(x))
+    set_batch_norm(model, TrainConfig(fine_tune_batch_norm=fine_tune_batch_norm))
+    before = [weight.numpy() for weight in model.get_layer("norm").weights]
+    step, _ = stepper(model, MomentumOptimizer(0.1), weight_decay=0.0)
+    statistics = not fine_tune_batch_norm
+    expected = np.asarray(model(batch[0].astype(np.float32), training=True))
+    if statistics:  # still those of a new layer
+        expected = np.asarray(model(batch[0].astype(np.float32), training=False))
+    loss = step(*batch)
+    np.testing.assert_allclose(loss, numpy_loss(batch[1], expected, ignore_label=255), rtol=1e-5)
+    gamma, beta, mean, variance = (
+        np.array_equal(old, new)
+        for old, new in zip(before, model.get_layer("norm").weights, strict=True)
+    )
+    assert (gamma, beta, mean, variance) == (False, False, statistics, statistics)
 
 
 @pytest.mark.parametrize(
@@ -187,11 +299,82 @@ def crop(example):
 )
 def test_batch_norm_decay_suits_the_number_of_steps(steps, decay, expected):
     """It is only ever shortened, and a decay that is given is taken."""
-    norms = [layers.BatchNormalization(momentum=momentum) for momentum in (0.997, 0.9997, 0.5)]
+    norms = [BatchNormalization(momentum=momentum) for momentum in (0.997, 0.9997, 0.5)]
     model = keras.Sequential([layers.ReLU(), *norms])
     config = TrainConfig(training_number_of_steps=steps, batch_norm_decay=decay)
-    training.set_batch_norm_decay(model, config)
+    set_batch_norm(model, config)
     assert [norm.momentum for norm in norms] == pytest.approx(expected)
+
+
+# --- Starting from a checkpoint -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A network and its checkpoint in the reference's format."""
+    model = tiny_run.random_network()
+    prefix = str(tmp_path_factory.mktemp("pretrained") / "model.ckpt")
+    weights.save_tf1_checkpoint(model, prefix)
+    return model, prefix
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, ("image_pooling", "aspp", "concat", "decoder", "logits")),
+        ({"initialize_last_layer": False}, ()),
+        (
+            {"initialize_last_layer": False, "last_layers_contain_logits_only": True},
+            ("image_pooling", "aspp", "concat", "decoder"),
+        ),
+    ],
+)
+def test_a_run_begins_with_an_initial_checkpoint(
+    train, tmp_path, monkeypatch, capsys, pretrained, settings, kept
+):
+    """And says so; but it leaves out the last layers if it is told to."""
+    model, prefix = pretrained
+    monkeypatch.setattr(training, "train_step", lambda *args: lambda *batch: 0.0)
+    card = tiny_run.card(training_number_of_steps=1, **settings)
+    train(card, tmp_path, initial_checkpoint=prefix)
+    assert f"weights loaded from {prefix}" in capsys.readouterr().out
+    after = stored(tmp_path, 1)
+    for weight in model.weights:
+        name = weight.path.replace("/", ".")
+        value = after[f"model/{name.replace('.', '..')}/.ATTRIBUTES/VARIABLE_VALUE"]
+        same = name.startswith(("MobilenetV2", *kept))
+        assert np.array_equal(value, weight.numpy()) == same, name
+
+
+def test_a_run_that_goes_on_leaves_the_initial_checkpoint_unread(
+    train, small_network, tmp_path, capsys
+):
+    card = tiny_run.card(training_number_of_steps=1)
+    train(card, tmp_path)
+    train(card, tmp_path, initial_checkpoint="gone/model.ckpt")
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        f"Resuming from {tmp_path}/model.ckpt-1.",
+        "The initial checkpoint gone/model.ckpt is for new runs: it is not read.",
+    ]
+
+
+def test_classes_of_an_initial_checkpoint_are_found_by_name(
+    train, tmp_path, monkeypatch, pretrained
+):
+    model, prefix = pretrained
+    monkeypatch.setattr(training, "train_step", lambda *args: lambda *batch: 0.0)
+    card = tiny_run.card(training_number_of_steps=1)
+    train(
+        card,
+        tmp_path,
+        initial_checkpoint=prefix,
+        initial_class_names=("green", "wall", "sky"),
+    )
+    ours = stored(tmp_path, 1)["model/logits..semantic..kernel/.ATTRIBUTES/VARIABLE_VALUE"]
+    theirs = model.get_layer("logits.semantic").kernel.numpy()
+    np.testing.assert_array_equal(ours[..., 0], theirs[..., 1])  # walls
+    np.testing.assert_array_equal(ours[..., 2], theirs[..., 0])  # the green
 
 
 # --- Stopping and going on ------------------------------------------------------------------------
@@ -199,7 +382,7 @@ def test_batch_norm_decay_suits_the_number_of_steps(steps, decay, expected):
 
 def test_a_stopped_run_goes_on_bit_for_bit(train, tmp_path, monkeypatch):
     """Weights, moving statistics, velocities, dropout's seeds: nothing tells the runs apart."""
-    card = tiny_run.card(**FOUR_STEPS)
+    card = tiny_run.card(**FOUR_STEPS, hard_example_mining_step=4, top_k_percent_pixels=0.5)
     train(card, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(training, "train_step", interrupted_after(2))
@@ -216,6 +399,19 @@ def test_a_stopped_run_goes_on_bit_for_bit(train, tmp_path, monkeypatch):
     # And the steps did something: what was stored on the way is another state throughout.
     halfway = stored(tmp_path / "stopped", 2)
     assert sum(np.array_equal(whole[name], halfway[name]) for name in whole) < 0.1 * len(whole)
+
+
+def test_a_stopped_run_of_adam_goes_on_bit_for_bit(train, small_network, tmp_path, monkeypatch):
+    card = tiny_run.card(training_number_of_steps=4, optimizer="adam", adam_learning_rate=0.01)
+    train(card, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", interrupted_after(2))
+        with pytest.raises(KeyboardInterrupt):
+            train(card, tmp_path / "stopped")
+    train(card, tmp_path / "stopped")
+    whole, resumed = stored(tmp_path / "whole", 4), stored(tmp_path / "stopped", 4)
+    assert len([name for name in whole if "velocity" in name]) == 5
+    assert [name for name in whole if not np.array_equal(whole[name], resumed[name])] == []
 
 
 def test_saves_and_validates_on_the_way(train, small_network, tmp_path, capsys):
@@ -245,6 +441,29 @@ def test_another_seed_is_another_run(train, small_network, tmp_path):
     assert not np.array_equal(first[kernel], second[kernel])
 
 
+def test_images_are_resized_to_a_range_first(train, small_network, tmp_path, monkeypatch):
+    """In training and, with its own settings, in validation."""
+    shorter_sides = []
+
+    def evaluate(predict_labels, examples, **options):
+        shorter_sides.append({min(example["label"].shape) for example in examples})
+        return SegmentationScores(0.0, (), 0.0, ())
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    kernels = []
+    for size in (None, 24):
+        card = tiny_run.card(training_number_of_steps=1)
+        data = dataclasses.replace(card.data, min_resize_value=size)
+        inference = InferenceConfig(min_resize_value=size, resize_factor=size)
+        card = dataclasses.replace(card, data=data, inference=inference)
+        train(card, tmp_path / str(size), val_split="val")
+        after = stored(tmp_path / str(size), 1)
+        kernels.append(after["model/conv..kernel/.ATTRIBUTES/VARIABLE_VALUE"])
+    assert not np.array_equal(*kernels)
+    assert min(shorter_sides[0]) >= 40
+    assert shorter_sides[1] == {25}
+
+
 def test_works_without_tensorboard(train, small_network, tmp_path, monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
@@ -252,13 +471,46 @@ def test_works_without_tensorboard(train, small_network, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(tf.summary, "scalar", None)
     monkeypatch.setattr(tf.summary, "image", None)
-    scores = train(tiny_run.card(training_number_of_steps=10), tmp_path, val_split="val")
+    card = tiny_run.card(training_number_of_steps=10)
+    scores = train(card, tmp_path, val_split="val", log_steps=5)
     assert 0 <= scores.mean_iou <= 1
     assert curves(tmp_path) == {}
     assert checkpoints(tmp_path) == ["model.ckpt-10.index"]
 
 
 # --- Bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        (TrainConfig, {"training_number_of_steps": 0}, "training_number_of_steps is 0"),
+        (TrainConfig, {"learning_rate_decay_step": 0}, "it must be above 0"),
+        (TrainConfig, {"slow_start_step": -1}, "slow_start_step is -1; it cannot be negative"),
+        (TrainConfig, {"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of .*adam"),
+        (TrainConfig, {"learning_policy": "exp"}, "learning_policy is 'exp'; expected .*poly"),
+        (TrainConfig, {"learning_policy": "multi_steps"}, "multi_steps needs rising steps"),
+        (
+            TrainConfig,
+            {
+                "learning_policy": "multi_steps",
+                "boundaries": (2, 1),
+                "boundary_learning_rates": (0.1, 0.2, 0.3),
+            },
+            r"boundaries are \(2, 1\)",
+        ),
+        (TrainConfig, {"momentum": 1.0}, "momentum is 1.0"),
+        (TrainConfig, {"top_k_percent_pixels": 25.0}, "top_k_percent_pixels is 25.0; expected a"),
+        (DataConfig, {"max_resize_value": 500}, "max_resize_value=500 and .* need min_resize"),
+        (InferenceConfig, {"resize_factor": 16}, "resize_factor=16 need min_resize_value"),
+        (InferenceConfig, {"min_resize_value": 0}, "min_resize_value is 0; expected 1 or more"),
+        (InferenceConfig, {"eval_scales": ()}, r"eval_scales are \(\); expected one or more"),
+        (InferenceConfig, {"eval_scales": (1.0, 0.0)}, "eval_scales are .* all above 0"),
+    ],
+)
+def test_a_wrong_setting_is_an_error(config, changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
 
 
 def test_a_run_with_other_settings_is_not_continued(train, small_network, tmp_path):
@@ -297,6 +549,7 @@ def contents(folder):
         ({}, {}, {"train_split": "training"}, "no split 'training'; it has: train, val"),
         ({}, {}, {"val_split": "test"}, "no split 'test'"),
         ({"multi_grid": (1, 2, 4)}, {}, {}, "mobilenet_v2 has no multi_grid"),
+        ({"crop_size": (65, 65)}, {}, {}, r"built for images of \(65, 65\).*have \(33, 33\)"),
     ],
 )
 def test_a_run_that_cannot_start_leaves_nothing(
@@ -327,5 +580,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(train, small_network, tmp_path)
     card = tiny_run.card(training_number_of_steps=50, base_learning_rate=1e30)
     with pytest.raises(FloatingPointError, match=r"loss of step \d+ is (nan|inf)") as error:
         train(card, tmp_path)
-    assert "--base_learning_rate is 1e+30" in str(error.value)
+    assert "at the learning rate 9.8" in str(error.value)
+    assert "lower --base_learning_rate" in str(error.value)
     assert checkpoints(tmp_path) == []
