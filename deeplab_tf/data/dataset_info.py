@@ -73,6 +73,20 @@ class DatasetInfo:
                 f"data set {self.name!r} has no split {split!r}; it has: {', '.join(self.splits)}"
             )
 
+    def resolve_split(self, name: str) -> str:
+        """Returns the split that `name` means: that one, or the one with or without "_fine".
+
+        The reference calls Cityscapes' splits train_fine, val_fine, ... since July 2020. Its
+        documentation, and records that were written before, say train, val, ....
+
+        Raises:
+            ValueError: There is no such split; the message names the known ones.
+        """
+        spellings = (name, f"{name}_fine", name.removesuffix("_fine"))
+        split = next((spelling for spelling in spellings if spelling in self.splits), name)
+        self.check_split(split)
+        return split
+
     @classmethod
     def load(cls, dataset_dir: str | os.PathLike[str]) -> Self:
         """Reads `<dataset_dir>/dataset.json`.

@@ -175,3 +175,29 @@ def _bytes_feature(value: bytes) -> tf.train.Feature:
 
 def _int64_feature(value: int) -> tf.train.Feature:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+
+def splits_in(dataset_dir: str | os.PathLike[str]) -> dict[str, int]:
+    """The splits that a folder of records has files of, and how many records are in them.
+
+    Only the lengths that the records begin with are read; they are not checked.
+    """
+    folder = Path(dataset_dir)
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    splits: dict[str, int] = {}
+    for name in names:
+        if match := _SHARD_SUFFIX.search(name):
+            split = name[: match.start()]
+            splits[split] = splits.get(split, 0) + _count_records(folder / name)
+    return {split: count for split, count in splits.items() if count}
+
+
+def _count_records(path: Path) -> int:
+    """How many records a file has: each is its length, a checksum, the data and another one."""
+    count, end = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while file.tell() < end:
+            length = int.from_bytes(file.read(8), "little")
+            file.seek(4 + length + 4, os.SEEK_CUR)
+            count += 1
+    return count

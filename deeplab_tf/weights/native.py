@@ -4,7 +4,9 @@ Names are the layers' (the reference's scopes with "." for "/"), under "model"; 
 needs lies beside them under "optimizer" and "random".
 """
 
-import os
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -31,22 +33,6 @@ def training_checkpoint(
     )
 
 
-def latest_checkpoint(path: str | os.PathLike[str]) -> str:
-    """The checkpoint prefix that a path means: the newest of a folder, or the path itself.
-
-    Raises:
-        FileNotFoundError: There is no checkpoint.
-    """
-    path = os.fspath(path)
-    found = tf.train.latest_checkpoint(path) if os.path.isdir(path) else path
-    if found is None or not os.path.isfile(f"{found}.index"):
-        raise FileNotFoundError(
-            f"There is no checkpoint at {path}: expected a folder that train.py wrote, or a prefix "
-            "such as RUN/model.ckpt-3000."
-        )
-    return found
-
-
 def load_weights(model: keras.Model, checkpoint: str) -> None:
     """Sets every weight of a model from a checkpoint of the same network.
 
@@ -60,40 +46,80 @@ def load_weights(model: keras.Model, checkpoint: str) -> None:
     """
     stored = _read(checkpoint)
     weights = _named(model.weights)
-    missing = sorted(set(weights) - set(stored))
-    unused = sorted(set(stored) - set(weights))
-    differing = [
-        f"{name} ({list(stored[name].shape)} there, {weights[name].shape.as_list()} here)"
-        for name in sorted(set(weights) & set(stored))
-        if stored[name].shape != tuple(weights[name].shape)
-    ]
-    if missing or unused or differing:
-        raise ValueError(
-            f"{checkpoint} is not of this network ({model.name}, {model.output_shape[-1]} classes)."
-            f"\n  missing in the checkpoint: {_listed(missing)}"
-            f"\n  not used by the network: {_listed(unused)}"
-            f"\n  of another shape: {_listed(differing)}"
-        )
+    misfit = find_misfit(weights, {name: value.shape for name, value in stored.items()})
+    if any(misfit):
+        raise misfit.error(model, checkpoint)
     for name, weight in weights.items():
         weight.assign(stored[name])
 
 
-def _read(checkpoint: str) -> dict[str, np.ndarray]:
-    """The values under "model" by name; all of them, so that damage is found before any is used."""
+class Misfit(NamedTuple):
+    """How a network's weights and a checkpoint's variables differ.
+
+    Attributes:
+        missing: Weights that the checkpoint has not.
+        unused: Variables that the network has not.
+        differing: What has another shape, with both shapes.
+    """
+
+    missing: list[str]
+    unused: list[str]
+    differing: dict[str, str]
+
+    def error(self, model: keras.Model, checkpoint: str, hint: str = "") -> ValueError:
+        """The error that says so."""
+        return ValueError(
+            f"{checkpoint} is not of this network ({model.name}, {model.output_shape[-1]} classes)."
+            f"\n  missing in the checkpoint: {listed(self.missing)}"
+            f"\n  not used by the network: {listed(self.unused)}"
+            f"\n  of another shape: {listed(list(self.differing.values()))}"
+            f"{hint}"
+        )
+
+
+def find_misfit(
+    weights: Mapping[str, keras.Variable], shapes: Mapping[str, tuple[int, ...]]
+) -> Misfit:
+    """Compares weights with the shapes of stored variables, both by name."""
+    return Misfit(
+        missing=sorted(set(weights) - set(shapes)),
+        unused=sorted(set(shapes) - set(weights)),
+        differing={
+            name: f"{name} ({list(shapes[name])} there, {list(weights[name].shape)} here)"
+            for name in sorted(set(weights) & set(shapes))
+            if tuple(shapes[name]) != tuple(weights[name].shape)
+        },
+    )
+
+
+def weight_path(key: str) -> str | None:
+    """The path, with "." for "/", of the weight that a checkpoint of ours has under a key, if any.
+
+    `key` is a name inside of the checkpoint's file.
+    """
+    if not key.startswith(_PREFIX):
+        return None
+    return key.removeprefix(_PREFIX).removesuffix(_SUFFIX).replace("..", ".")
+
+
+@contextlib.contextmanager
+def damage_reported(checkpoint: str) -> Iterator[None]:
+    """Turns TensorFlow's errors in reading a checkpoint into a ValueError that names it."""
     try:
-        reader = tf.train.load_checkpoint(checkpoint)
-        return {
-            name.removeprefix(_PREFIX).removesuffix(_SUFFIX).replace("..", "."): reader.get_tensor(
-                name
-            )
-            for name in reader.get_variable_to_shape_map()
-            if name.startswith(_PREFIX)
-        }
+        yield
     except (tf.errors.OpError, IndexError) as error:  # IndexError: the file is too short
         raise ValueError(
-            f"{checkpoint} is incomplete or damaged ({error}): copy its .index and .data files "
-            "again, or take another checkpoint of the run."
+            f"{checkpoint} is incomplete or damaged ({error}): copy or download its files again, "
+            "or take another checkpoint."
         ) from error
+
+
+def _read(checkpoint: str) -> dict[str, np.ndarray]:
+    """The values under "model" by name; all of them, so that damage is found before any is used."""
+    with damage_reported(checkpoint):
+        reader = tf.train.load_checkpoint(checkpoint)
+        paths = {key: weight_path(key) for key in reader.get_variable_to_shape_map()}
+        return {path: reader.get_tensor(key) for key, path in paths.items() if path is not None}
 
 
 def _named(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
@@ -101,6 +127,7 @@ def _named(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
     return {variable.path.replace("/", "."): variable.value for variable in variables}
 
 
-def _listed(names: list[str], limit: int = 8) -> str:
+def listed(names: list[str], limit: int = 8) -> str:
+    """The first few of some names, as a message has them."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return (", ".join(names[:limit]) + more) or "none"

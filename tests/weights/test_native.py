@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 
 import keras
 import numpy as np
@@ -12,7 +11,7 @@ from keras import layers
 
 from deeplab_tf import build_deeplab
 from deeplab_tf.optimizers import MomentumOptimizer
-from deeplab_tf.weights import latest_checkpoint, load_weights, training_checkpoint
+from deeplab_tf.weights import load_weights, training_checkpoint
 from tests import tiny_run
 
 
@@ -156,20 +155,3 @@ def test_a_damaged_checkpoint_is_an_error_that_names_it(checkpoint, damage):
         load_weights(model, checkpoint)
     for weight, value in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, value)
-
-
-def test_a_path_is_a_folder_or_a_prefix(tmp_path):
-    model = small_network()
-    first, second = (write(model, tmp_path / "run", step=step) for step in (3, 12))
-    assert latest_checkpoint(tmp_path / "run") == second
-    assert latest_checkpoint(first) == first
-    # A folder that was moved, as one is from the machine it was trained on.
-    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
-    assert latest_checkpoint(tmp_path / "elsewhere") == str(tmp_path / "elsewhere/model.ckpt-12")
-
-
-@pytest.mark.parametrize("path", ["nowhere", "empty", "run/model.ckpt-4", "run/model.ckpt-3.index"])
-def test_a_path_without_a_checkpoint_is_an_error_that_names_it(tmp_path, checkpoint, path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=f"no checkpoint at {tmp_path / path}: expected"):
-        latest_checkpoint(tmp_path / path)
