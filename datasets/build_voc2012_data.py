@@ -19,14 +19,11 @@ from absl import app, flags
 from deeplab_tf.data import images
 from deeplab_tf.data.class_table import read_class_names
 from deeplab_tf.data.convert import convert_samples
+from deeplab_tf.data.known_datasets import KNOWN_DATASETS
 from deeplab_tf.data.masks import read_mask
 from deeplab_tf.data.pairing import voc_splits
 
-VOC_CLASS_NAMES = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus"),
-    *("car", "cat", "chair", "cow", "diningtable", "dog", "horse"),
-    *("motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
+_VOC = KNOWN_DATASETS["pascal_voc_seg"]
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("image_folder", "./VOCdevkit/VOC2012/JPEGImages", "Folder of images.")
@@ -43,9 +40,9 @@ flags.DEFINE_string(
 flags.DEFINE_string("output_dir", "./tfrecord", "Folder to write the records to.")
 flags.DEFINE_enum(
     "image_format",
-    None,
+    "png",
     ["jpg", "jpeg", "png"],
-    "Extension of the images. Default: any; the format is recognised by the content.",
+    "Extension of the images. Unless it is given, any; the format is recognised by the content.",
 )
 flags.DEFINE_enum("label_format", "png", ["png"], "Extension of the masks.")
 flags.DEFINE_string(
@@ -67,9 +64,10 @@ def main(_: list[str]) -> None:
         class_names = read_class_names(FLAGS.class_names_file)
         name = FLAGS.dataset_name or Path(FLAGS.output_dir).resolve().name
     else:
-        class_names = VOC_CLASS_NAMES
-        name = FLAGS.dataset_name or "pascal_voc_seg"
-    extensions = (f".{FLAGS.image_format}",) if FLAGS.image_format else images.EXTENSIONS
+        class_names = _VOC.class_names
+        name = FLAGS.dataset_name or _VOC.name
+    any_kind = FLAGS["image_format"].using_default_value
+    extensions = images.EXTENSIONS if any_kind else (f".{FLAGS.image_format}",)
     splits = voc_splits(
         image_dir=FLAGS.image_folder,
         mask_dir=FLAGS.semantic_segmentation_folder,

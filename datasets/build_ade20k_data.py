@@ -1,0 +1,132 @@
+"""Converts ADE20K (the scene parsing challenge's ADEChallengeData2016) to TFRecords.
+
+    python datasets/build_ade20k_data.py \
+        --train_image_folder=ADEChallengeData2016/images/training \
+        --train_image_label_folder=ADEChallengeData2016/annotations/training \
+        --val_image_folder=ADEChallengeData2016/images/validation \
+        --val_image_label_folder=ADEChallengeData2016/annotations/validation \
+        --output_dir=records
+
+The masks hold 1..150 for the classes and 0 for everything else, which is ignored.
+
+Differs from the reference: the order of the training images is shuffled, but the same each time,
+validation images keep theirs, and the image format is taken from the files.
+"""
+
+import hashlib
+import os
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+
+from absl import app, flags
+
+from deeplab_tf.data import images
+from deeplab_tf.data.convert import convert_samples
+from deeplab_tf.data.known_datasets import KNOWN_DATASETS
+from deeplab_tf.data.masks import read_mask
+from deeplab_tf.data.pairing import Sample, raise_problems
+
+_ADE20K = KNOWN_DATASETS["ade20k"]
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "train_image_folder",
+    "./ADE20K/ADEChallengeData2016/images/training",
+    "Folder of training images.",
+)
+flags.DEFINE_string(
+    "train_image_label_folder",
+    "./ADE20K/ADEChallengeData2016/annotations/training",
+    "Folder of their masks.",
+)
+flags.DEFINE_string(
+    "val_image_folder",
+    "./ADE20K/ADEChallengeData2016/images/validation",
+    "Folder of validation images.",
+)
+flags.DEFINE_string(
+    "val_image_label_folder",
+    "./ADE20K/ADEChallengeData2016/annotations/validation",
+    "Folder of their masks.",
+)
+flags.DEFINE_string("output_dir", "./ADE20K/tfrecord", "Folder to write the records to.")
+flags.DEFINE_enum(
+    "image_format",
+    "png",
+    ["jpg", "jpeg", "png"],
+    "Extension of the images. Unless it is given, any; the format is recognised by the content.",
+)
+flags.DEFINE_enum("label_format", "png", ["png"], "Extension of the masks.")
+flags.DEFINE_integer("num_shards", 4, "Number of files per split.", lower_bound=1)
+flags.DEFINE_bool("overwrite", False, "Replace the records in an output folder that exists.")
+
+
+def find_samples(
+    image_folder: str, label_folder: str, *, image_extensions: Collection[str]
+) -> list[Sample]:
+    """Finds the images of a folder, in alphabetical order, and their masks.
+
+    Samples are named by the image's whole path, as in the reference.
+
+    Raises:
+        FileNotFoundError: A folder is missing.
+        ValueError: There is no image, or an image has no mask.
+    """
+    for folder in (image_folder, label_folder):
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"folder {folder} not found")
+    samples = [
+        Sample(os.path.join(image_folder, path.name), path, Path(label_folder, f"{path.stem}.png"))
+        for path in sorted(Path(image_folder).iterdir())
+        if path.suffix.lower() in image_extensions and not path.name.startswith(".")
+    ]
+    if not samples:
+        raise ValueError(f"folder {image_folder} holds no {', '.join(image_extensions)} file")
+    raise_problems(
+        [
+            f"{sample.name}: no mask {sample.mask_path}"
+            for sample in samples
+            if not sample.mask_path.is_file()
+        ]
+    )
+    return samples
+
+
+def _shuffled(samples: list[Sample]) -> list[Sample]:
+    """Returns the samples in an order that depends on nothing but the file names."""
+    return sorted(samples, key=lambda s: hashlib.sha256(s.image_path.name.encode()).digest())
+
+
+def main(_: list[str]) -> None:
+    """Converts what the flags name and prints a summary."""
+    any_kind = FLAGS["image_format"].using_default_value
+    extensions = images.EXTENSIONS if any_kind else (f".{FLAGS.image_format}",)
+    find = partial(find_samples, image_extensions=extensions)
+    conversion = convert_samples(
+        {
+            "train": _shuffled(find(FLAGS.train_image_folder, FLAGS.train_image_label_folder)),
+            "val": find(FLAGS.val_image_folder, FLAGS.val_image_label_folder),
+        },
+        output_dir=FLAGS.output_dir,
+        name=_ADE20K.name,
+        read=read_mask,
+        class_names=_ADE20K.class_names,
+        palette=_ADE20K.palette,
+        ignore_label=_ADE20K.ignore_label,
+        num_shards=FLAGS.num_shards,
+        overwrite=FLAGS.overwrite,
+    )
+    print(conversion.summary())
+
+
+def run(argv: list[str]) -> None:
+    """Turns bad input into a message without a traceback and an exit code that is not 0."""
+    try:
+        main(argv)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"build_ade20k_data: {error}") from None
+
+
+if __name__ == "__main__":
+    app.run(run)
