@@ -3,4 +3,4 @@
 from deeplab_tf import cli
 
 if __name__ == "__main__":
-    cli.run(cli.evaluate, cli.define_eval_flags)
+    cli.run(cli.evaluate, "eval.py")

@@ -3,4 +3,4 @@
 from deeplab_tf import cli
 
 if __name__ == "__main__":
-    cli.run(cli.export, cli.define_export_flags)
+    cli.run(cli.export, "export_model.py")

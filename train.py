@@ -3,4 +3,4 @@
 from deeplab_tf import cli
 
 if __name__ == "__main__":
-    cli.run(cli.train, cli.define_train_flags)
+    cli.run(cli.train, "train.py")

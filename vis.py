@@ -3,4 +3,4 @@
 from deeplab_tf import cli
 
 if __name__ == "__main__":
-    cli.run(cli.visualize, cli.define_vis_flags)
+    cli.run(cli.visualize, "vis.py")

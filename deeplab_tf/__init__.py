@@ -7,5 +7,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from deeplab_tf.config import DataConfig, InferenceConfig, ModelConfig, TrainConfig
 from deeplab_tf.deeplab import build_deeplab
+from deeplab_tf.inference import predict_probabilities
+from deeplab_tf.model_info import model_info
 
-__all__ = ["DataConfig", "InferenceConfig", "ModelConfig", "TrainConfig", "build_deeplab"]
+__all__ = [
+    "DataConfig",
+    "InferenceConfig",
+    "ModelConfig",
+    "TrainConfig",
+    "build_deeplab",
+    "model_info",
+    "predict_probabilities",
+]

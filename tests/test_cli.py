@@ -26,10 +26,10 @@ from tests import tiny_run
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = {
-    "train.py": (cli.train, cli.define_train_flags),
-    "eval.py": (cli.evaluate, cli.define_eval_flags),
-    "vis.py": (cli.visualize, cli.define_vis_flags),
-    "export_model.py": (cli.export, cli.define_export_flags),
+    "train.py": cli.train,
+    "eval.py": cli.evaluate,
+    "vis.py": cli.visualize,
+    "export_model.py": cli.export,
 }
 NETWORK_FLAGS = (
     "--depth_multiplier=0.25",
@@ -61,7 +61,7 @@ def run(script, *arguments):
     ):
         patch.setattr(sys, "argv", [script, *arguments])
         try:
-            cli.run(*SCRIPTS[script])
+            cli.run(SCRIPTS[script], script)
         finally:
             for flag in set(flags.FLAGS) - known:
                 delattr(flags.FLAGS, flag)
@@ -324,11 +324,12 @@ EXPORT = ("export_model.py", "--checkpoint_path={0}/run", "--export_path={0}/new
         (TRAIN, ["--train_logdir={0}/foreign"], "--train_logdir={0}/foreign is not empty"),
         (TRAIN, ["--train_logdir={0}/run"], "{0}/run holds a run with other settings"),
         (TRAIN, ["--train_crop_size=16,33"], "--train_crop_size=16,33 is no larger than"),
-        (TRAIN, ["--train_crop_size=33"], "--train_crop_size is [33]; expected two integers"),
-        (TRAIN, ["--train_crop_size=33,33,33"], "--train_crop_size is [33, 33, 33]; expected"),
-        (TRAIN, ["--train_crop_size=33x33"], "--train_crop_size is ['33x33']; expected"),
+        (TRAIN, ["--train_crop_size=33"], "--train_crop_size is 33; expected two integers"),
+        (TRAIN, ["--train_crop_size=33,33,33"], "--train_crop_size is 33,33,33; expected"),
+        (TRAIN, ["--train_crop_size=33x33"], "--train_crop_size is 33x33; expected"),
         (TRAIN, ["--train_batch_size=0"], "train_batch_size is 0"),
-        (TRAIN, ["--decoder_output_stride=four"], "--decoder_output_stride is ['four']; expected"),
+        (TRAIN, ["--image_pooling_crop_size=769,65"], "769,65 does not fit into --train_crop_size"),
+        (TRAIN, ["--decoder_output_stride=four"], "--decoder_output_stride is four; expected"),
         (TRAIN, ["--decoder_output_stride=4,8"], "decoder_output_stride is (4, 8)"),
         (TRAIN, ["--output_stride=12"], "output_stride is 12"),
         (TRAIN, ["--model_variant=resnet"], "no model_variant 'resnet'; there are mobilenet_v2"),
@@ -344,9 +345,13 @@ EXPORT = ("export_model.py", "--checkpoint_path={0}/run", "--export_path={0}/new
         (EVAL, ["--eval_split=test"], "no split 'test'; it has: train, val"),
         (EVAL, ["--checkpoint_dir={0}/nowhere"], "no checkpoint at {0}/nowhere"),
         (EVAL, ["--checkpoint_dir={0}/run/model.ckpt-9"], "no checkpoint at {0}/run/model.ckpt-9"),
-        (EVAL, ["--checkpoint_dir={0}/no_checkpoint"], "no checkpoint at {0}/no_checkpoint"),
+        (EVAL, ["--checkpoint_dir={0}/no_checkpoint"], "no checkpoint in {0}/no_checkpoint"),
         (EVAL, ["--checkpoint_dir={0}/no_card"], "{0}/no_card/config.json not found"),
-        (EVAL, ["--checkpoint_dir={0}/no_data_file"], "no_data_file/model.ckpt-3 is incomplete"),
+        (
+            EVAL,
+            ["--checkpoint_dir={0}/no_data_file"],
+            "no_data_file/model.ckpt-3.data-00000-of-00001 beside it",
+        ),
         (EVAL, ["--checkpoint_dir={0}/other_network"], "model.ckpt-3 is not of this network"),
         (EVAL, ["--dataset_dir={0}/other_classes"], "has the 3 classes ['wall', 'rouge', 'vert']"),
         (EVAL, ["--dataset_dir={0}/fewer_classes"], "label of val_0 holds the value 255"),
@@ -361,7 +366,7 @@ EXPORT = ("export_model.py", "--checkpoint_path={0}/run", "--export_path={0}/new
             "--decoder_output_stride=(8, 4) contradicts the model card, which says (4,)",
         ),
         (EVAL, ["--atrous_rates=1", "--atrous_rates=2"], "--atrous_rates=(1, 2) contradicts"),
-        (EVAL, ["--eval_crop_size=513"], "--eval_crop_size is [513]; expected two integers"),
+        (EVAL, ["--eval_crop_size=513"], "--eval_crop_size is 513; expected two integers"),
         (VIS, [], "either --dataset_dir (a folder of records) or --images"),
         (
             VIS,
@@ -376,7 +381,7 @@ EXPORT = ("export_model.py", "--checkpoint_path={0}/run", "--export_path={0}/new
         (EXPORT, ["--checkpoint_path={0}/nowhere"], "no checkpoint at {0}/nowhere"),
         (EXPORT, ["--num_classes=21"], "--num_classes=21 contradicts the model card, which says 3"),
         (EXPORT, ["--export_path={0}/foreign"], "--export_path={0}/foreign exists"),
-        (EXPORT, ["--crop_size=513"], "--crop_size is [513]; expected two integers"),
+        (EXPORT, ["--crop_size=513"], "--crop_size is 513; expected two integers"),
     ],
 )
 def test_bad_input_ends_with_one_message(bad_place, command, arguments, message):

@@ -47,13 +47,22 @@ def test_the_commands_for_your_own_images(tmp_path):
     assert len(list((tmp_path / "my/pictures").glob("*_panel.png"))) == 10
 
 
-def test_the_library_example():
-    (example,) = _blocks("python")
+def test_the_library_examples(tmp_path, capsys):
+    from deeplab_tf import ModelConfig, build_deeplab, weights
+
+    first, second = _blocks("python")
     names = {"images": np.zeros((1, 33, 49, 3), np.float32)}
-    exec(example, names)
+    exec(first, names)
     assert names["logits"].shape == (1, 33, 49, 21)
     assert names["coarse"].shape[-1] == 21
     assert names["finer"].atrous_rates == (12, 24, 36)
+
+    model = build_deeplab(ModelConfig())
+    names["checkpoint"] = weights.save_tf1_checkpoint(model, tmp_path / "model.ckpt")
+    exec(second, names)
+    assert names["report"].missing == names["report"].unused == []
+    np.testing.assert_allclose(np.asarray(names["probabilities"]).sum(-1), 1, atol=1e-5)
+    assert "41,258,213" in capsys.readouterr().out
 
 
 def test_the_table_of_presets_is_complete():

@@ -1,0 +1,48 @@
+"""Command lines: the only package that knows flags. Each script is flags -> configs -> one call.
+
+A flag that is not given means "as the preset says" in training and "as the model card says" after
+it; where neither is there, its default holds, which is the reference's.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, logging
+
+from deeplab_tf.cli.commands import evaluate, export, model_info, train, visualize
+from deeplab_tf.cli.flag_table import define_flags, report_obsolete_flags
+from deeplab_tf.data.records import READ_ERRORS
+
+__all__ = ["evaluate", "export", "model_info", "run", "train", "visualize"]
+
+
+def run(main: Callable[[], None], script: str) -> None:
+    """Runs a script: bad input ends it with one message and exit code 1, without a traceback.
+
+    Args:
+        main: Reads the flags and does the work.
+        script: Name of the script, whose flags are defined.
+    """
+    define_flags(script)
+
+    def checked_main(argv: Sequence[str]) -> None:
+        logging.set_verbosity(logging.WARNING)  # absl.app would let TensorFlow tell its life
+        try:
+            if len(argv) > 1:
+                raise ValueError(f"Unknown arguments {argv[1:]}: expected --flag=value only.")
+            report_obsolete_flags(script)
+            main()
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except (ValueError, OSError, FloatingPointError, *READ_ERRORS) as error:
+            sys.exit(f"{os.path.basename(argv[0])}: error: {_message(error)}")
+
+    app.run(checked_main)
+
+
+def _message(error: Exception) -> str:
+    """What an error says; of an assertion in TensorFlow's graph, only the words we gave it."""
+    first_line = getattr(error, "message", str(error)).partition("\n")[0]
+    _, asserted, words = first_line.partition("assertion failed: ")
+    return words.strip("[]").replace("] [", " ") if asserted else str(error)

@@ -1,0 +1,222 @@
+"""Flags to configs: what a training run is to be, and what a trained network is."""
+
+import json
+import os
+from dataclasses import fields, replace
+from typing import Any
+
+from absl import flags
+
+from deeplab_tf.colormap import voc_colormap
+from deeplab_tf.config import CellBranch, DataConfig, InferenceConfig, ModelConfig, TrainConfig
+from deeplab_tf.data.dataset_info import DatasetInfo
+from deeplab_tf.data.known_datasets import KNOWN_DATASETS
+from deeplab_tf.model_card import ModelCard
+
+FLAGS = flags.FLAGS
+
+# The same weights serve whatever these are.
+_FREE_MODEL_FIELDS = {
+    "output_stride",
+    "atrous_rates",
+    "image_pooling_crop_size",
+    "image_pooling_stride",
+    "image_pyramid",
+    "merge_method",
+    "prediction_with_upsampled_logits",
+}
+# Fields whose flags have another name in the reference, by field.
+_RENAMED = {
+    "batch_size": "train_batch_size",
+    "dense_prediction_cell_config": "dense_prediction_cell_json",
+}
+
+
+def given(name: str) -> bool:
+    """Whether the script has a flag and the command line gives it."""
+    return name in FLAGS and not FLAGS[name].using_default_value
+
+
+def training_card(info: DatasetInfo) -> ModelCard:
+    """What the flags of train.py ask for, on a data set."""
+    data = replace(DataConfig(), **_given_fields(DataConfig))
+    if given("train_crop_size"):
+        data = replace(data, crop_size=size("train_crop_size"))
+    return ModelCard(
+        model=model_from_flags(info.num_classes),
+        data=data,
+        train=replace(TrainConfig(), **_given_fields(TrainConfig)),
+        inference=replace(InferenceConfig(), **_given_fields(InferenceConfig)),
+        dataset=info,
+    )
+
+
+def model_from_flags(num_classes: int) -> ModelConfig:
+    """The network of the preset, if there is one, with what the model flags change."""
+    # From the start, because fields are checked against each other.
+    changes = {"num_classes": num_classes, **_given_fields(ModelConfig)}
+    if FLAGS["preset"].value:
+        return ModelConfig.from_preset(FLAGS["preset"].value, **changes)
+    return ModelConfig(**changes)
+
+
+def card_of(
+    checkpoint: str,
+    asked_for: str,
+    *,
+    crop_flag: str,
+    scales_flag: str = "eval_scales",
+    info: DatasetInfo | None = None,
+) -> ModelCard:
+    """What a checkpoint is: its run's model card, or what the zoo says, or what the flags say.
+
+    A flag that contradicts a card or the zoo is an error: the weights fit one network only.
+
+    Args:
+        checkpoint: Its prefix.
+        asked_for: The flag's value that led to it.
+        crop_flag: Flag of the size to pad to.
+        scales_flag: Flag of the scales to average over.
+        info: The records it is to be used on, if any.
+    """
+    from deeplab_tf import weights
+
+    known = weights.find_zoo_model(asked_for)
+    if weights.is_of_a_run(checkpoint):
+        card = ModelCard.load(os.path.dirname(checkpoint) or ".")
+        card = replace(card, model=_changed(card.model, "the model card"))
+        if info is not None:
+            check_same_classes(card.dataset, info)
+    elif known is not None:
+        model = _changed(known.config(), "the model zoo")
+        side = known.input_longest_side
+        resize = InferenceConfig(known.crop_size, side, side, model.output_stride if side else None)
+        info = info or KNOWN_DATASETS[known.dataset]
+        card = ModelCard(model, DataConfig(), TrainConfig(), resize, info)
+    else:
+        info = info or _classes_of_flags()
+        # Not given, the output stride is the script's own default: export_model.py's is 8.
+        stride = FLAGS["output_stride"].value
+        fields = {**_given_fields(ModelConfig), "output_stride": stride}
+        model = ModelConfig(**{**fields, "num_classes": info.num_classes})
+        padded = InferenceConfig(crop_size=size(crop_flag))
+        card = ModelCard(model, DataConfig(), TrainConfig(), padded, info)
+    changes = _given_fields(InferenceConfig)
+    if given(crop_flag):
+        changes["crop_size"] = size(crop_flag)
+    if given(scales_flag):
+        changes["eval_scales"] = _value(scales_flag)
+    return replace(card, inference=replace(card.inference, **changes))
+
+
+def known_dataset() -> DatasetInfo:
+    """The data set that --dataset names."""
+    if FLAGS.dataset not in KNOWN_DATASETS:
+        raise ValueError(
+            f"--dataset={FLAGS.dataset} is unknown; there are {', '.join(KNOWN_DATASETS)}. Your "
+            "own records need no such flag: the converters describe them in dataset.json."
+        )
+    return KNOWN_DATASETS[FLAGS.dataset]
+
+
+def _classes_of_flags() -> DatasetInfo:
+    """Those of --dataset; of a TF1 checkpoint with another --num_classes, only their number."""
+    info = known_dataset()
+    if "num_classes" not in FLAGS or FLAGS.num_classes == info.num_classes:
+        return info
+    if given("dataset"):
+        raise ValueError(
+            f"--num_classes={FLAGS.num_classes}, but --dataset={FLAGS.dataset} has "
+            f"{info.num_classes}: leave one of them out."
+        )
+    return DatasetInfo(
+        name="unknown",
+        class_names=tuple(f"class {i}" for i in range(FLAGS.num_classes)),
+        palette=tuple(map(tuple, voc_colormap(FLAGS.num_classes).tolist())),
+        ignore_label=255,
+        splits=info.splits,
+    )
+
+
+def check_same_classes(trained: DatasetInfo, records: DatasetInfo) -> None:
+    """Raises ValueError if records have other classes than the network."""
+    if trained.class_names != records.class_names:
+        raise ValueError(
+            f"--dataset_dir={FLAGS.dataset_dir} has the {records.num_classes} classes "
+            f"{list(records.class_names)}, the model was trained on the {trained.num_classes} "
+            f"{list(trained.class_names)}."
+        )
+
+
+def size(flag: str) -> tuple[int, int]:
+    """The value of a flag that is a height and a width."""
+    values = _integers(flag)
+    if len(values) != 2:
+        given = ",".join(map(str, values))
+        raise ValueError(f"--{flag} is {given}; expected two integers, height,width.")
+    return values[0], values[1]
+
+
+def _changed(model: ModelConfig, source: str) -> ModelConfig:
+    """A network with what flags may change of it; ValueError if they contradict its weights."""
+    changes = _given_fields(ModelConfig)
+    for name, value in changes.items():
+        if name not in _FREE_MODEL_FIELDS and value != getattr(model, name):
+            raise ValueError(
+                f"--{_RENAMED.get(name, name)}={value} contradicts {source}, which says "
+                f"{getattr(model, name)}: leave the flag out, or name the run that was trained so."
+            )
+    rates = changes.get("atrous_rates", model.atrous_rates)
+    if len(rates) != len(model.atrous_rates):
+        raise ValueError(
+            f"--atrous_rates={rates} contradicts {source}, which has {len(model.atrous_rates)} "
+            f"branches with the rates {model.atrous_rates}."
+        )
+    if "output_stride" in changes and "atrous_rates" not in changes:
+        model = model.at_output_stride(changes["output_stride"])
+    return replace(model, **changes)
+
+
+def _given_fields(config: type) -> dict[str, Any]:
+    """The fields of a config whose flags are given, with the values they stand for."""
+    values = {}
+    for field in fields(config):
+        flag = _RENAMED.get(field.name, field.name)
+        if field.name != "crop_size" and given(flag):
+            values[field.name] = _VALUES.get(flag, _value)(flag)
+    return values
+
+
+def _value(flag: str) -> Any:
+    value = FLAGS[flag].value
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _integers(flag: str) -> tuple[int, ...]:
+    values: Any = FLAGS[flag].value
+    try:
+        return tuple(map(int, values))
+    except ValueError as error:
+        raise ValueError(f"--{flag} is {','.join(values)}; expected integers.") from error
+
+
+def _cell(flag: str) -> tuple[CellBranch, ...]:
+    path = FLAGS[flag].value
+    if not path:
+        return ()
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"--{flag}={path} not found: expected a JSON list of branches.")
+    with open(path, encoding="utf-8") as file:
+        try:
+            return tuple(map(CellBranch.from_reference, json.load(file)))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"--{flag}={path}: {error}") from error
+
+
+# Flags that are lists of strings, as in the reference, or files.
+_VALUES = {
+    "decoder_output_stride": _integers,
+    "image_pooling_crop_size": size,
+    "image_pooling_stride": size,
+    "dense_prediction_cell_json": _cell,
+}

@@ -1,0 +1,347 @@
+"""Every flag of every script, as one table: name, type, default, meaning, and kin in the reference.
+
+The reference's flags keep its names, types and defaults. A default here is what holds where nothing
+else says otherwise: a preset does in training, a run's model card after it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from absl import flags
+
+from deeplab_tf.presets import PRESETS
+
+# How a flag relates to the reference's of that name.
+SAME, MAPPED, OBSOLETE, OWN = "same", "mapped", "obsolete", "own"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag.
+
+    Attributes:
+        name: Without dashes.
+        kind: The name of absl's `DEFINE_...` function.
+        default: Value of a flag that is not given.
+        help: What it does; of an obsolete one, what there is in its place.
+        origin: `SAME` as in the reference, `MAPPED` to what `help` says, `OBSOLETE` or `OWN`.
+        choices: Values of an enum.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    help: str
+    origin: str = SAME
+    choices: tuple[str, ...] = ()
+
+    def define(self) -> None:
+        """Tells absl of it."""
+        default = list(self.default) if isinstance(self.default, tuple) else self.default
+        choices = [list(self.choices)] if self.kind == "enum" else []
+        text = f"No effect: {self.help}" if self.origin == OBSOLETE else self.help
+        getattr(flags, f"DEFINE_{self.kind}")(self.name, default, *choices, text)
+
+
+MODEL = (
+    Flag("model_variant", "string", "mobilenet_v2", "Encoder."),
+    Flag("output_stride", "integer", 16, "Size of the image over that of the encoder's features."),
+    Flag("atrous_rates", "multi_integer", None, "Rate of an ASPP branch; give several times."),
+    Flag("multi_grid", "multi_integer", None, "Unit rate of the last block; give several times."),
+    Flag("depth_multiplier", "float", 1.0, "Width of a MobileNet."),
+    Flag("divisible_by", "integer", None, "Channels of MobileNetV2 are multiples of this."),
+    Flag(
+        "use_bounded_activation", "boolean", False, "ReLU6 for ReLU; Xception's sums are bounded."
+    ),
+    Flag("nas_stem_output_num_conv_filters", "integer", 20, "Base width of the NAS encoders."),
+    Flag("nas_use_classification_head", "boolean", False, "Last convolution of the NAS encoders."),
+    Flag("nas_remove_os32_stride", "boolean", False, "Drop the last stride of the NAS encoders."),
+    Flag("add_image_level_feature", "boolean", True, "ASPP with image pooling."),
+    Flag(
+        "image_pooling_crop_size", "list", None, "Height,width in pixels that image pooling sees."
+    ),
+    Flag("image_pooling_stride", "list", "1,1", "Steps down,across of image pooling, in features."),
+    Flag("aspp_with_batch_norm", "boolean", True, "ASPP as in v3; false for v2's sum of branches."),
+    Flag("aspp_with_separable_conv", "boolean", True, "Separable convolutions in ASPP."),
+    Flag("aspp_convs_filters", "integer", 256, "Channels of ASPP."),
+    Flag("aspp_with_concat_projection", "boolean", True, "A 1x1 convolution at the end of ASPP."),
+    Flag("aspp_with_squeeze_and_excitation", "boolean", False, "Image pooling as a gate on ASPP."),
+    Flag("image_se_uses_qsigmoid", "boolean", False, "A piecewise linear gate."),
+    Flag("dense_prediction_cell_json", "string", "", "File of a cell that takes ASPP's place."),
+    Flag("decoder_output_stride", "list", None, "Strides of the decoder, descending; none: none."),
+    Flag("decoder_use_separable_conv", "boolean", True, "Separable convolutions in the decoder."),
+    Flag("decoder_filters", "integer", 256, "Channels of the decoder."),
+    Flag("decoder_use_sum_merge", "boolean", False, "The decoder adds in place of concatenating."),
+    Flag("decoder_output_is_logits", "boolean", False, "The decoder ends in the logits."),
+    Flag("logits_kernel_size", "integer", 1, "Side of v2's last convolutions."),
+    Flag("image_pyramid", "multi_float", None, "Scale in the network; give several times."),
+    Flag("merge_method", "enum", "max", "How scales in the network merge.", choices=("max", "avg")),
+    Flag(
+        "prediction_with_upsampled_logits",
+        "boolean",
+        True,
+        "Labels are chosen after upsampling; false: before.",
+    ),
+)
+RESIZE = (
+    Flag("min_resize_value", "integer", None, "Shorter side that images are resized to."),
+    Flag("max_resize_value", "integer", None, "Largest longer side after that."),
+    Flag("resize_factor", "integer", None, "Resized sides are k * resize_factor + 1."),
+    Flag(
+        "keep_aspect_ratio",
+        "boolean",
+        True,
+        "images always keep their aspect ratio, as in the reference, which does not read it",
+        OBSOLETE,
+    ),
+)
+_TRAINING_ONLY = (
+    Flag("label_weights", "multi_float", None, "Loss weight of a class; give one for each."),
+    Flag(
+        "batch_norm_decay",
+        "float",
+        0.9997,
+        "Decay of moving statistics, if given; else one that suits the number of steps. The "
+        "reference does not read it.",
+        MAPPED,
+    ),
+)
+_COMMON = (*MODEL, *RESIZE, *_TRAINING_ONLY)
+_QUANTIZE = Flag(
+    "quantize_delay_step",
+    "integer",
+    -1,
+    "training does not simulate 8-bit numbers; the network stays floating point",
+    OBSOLETE,
+)
+_DATASET = Flag(
+    "dataset",
+    "string",
+    "pascal_voc_seg",
+    "Data set of records without a dataset.json (pascal_voc_seg, cityscapes, ade20k); those with "
+    "one say it themselves, and the flag is checked.",
+    MAPPED,
+)
+_MASTER = Flag("master", "string", "", "there are no TensorFlow sessions", OBSOLETE)
+_BATCH = "images, which may differ in size, are predicted one by one"
+_WATCH = Flag(
+    "eval_interval_secs", "integer", 300, "Least seconds between two checkpoints that are taken up."
+)
+_SCALES = "Scale of the image; give several times. Probabilities are averaged."
+_FLIP = Flag("add_flipped_images", "boolean", False, "Average in the mirrored image too.")
+_CROP = "Least height,width to pad to. Not given: as the model card says. Larger images are fine."
+
+TRAIN = (
+    *_COMMON,
+    Flag("preset", "enum", None, "Named network, which others change.", OWN, tuple(PRESETS)),
+    Flag("dataset_dir", "string", None, "Folder of records."),
+    _DATASET,
+    Flag("train_split", "string", "train", "Split to train on."),
+    Flag("val_split", "string", "val", "Split to validate on; empty for none.", OWN),
+    Flag("val_interval_steps", "integer", 500, "Steps between validations.", OWN),
+    Flag("train_logdir", "string", None, "Folder for checkpoints, model card and summaries."),
+    Flag("log_steps", "integer", 10, "Steps between points of the curves."),
+    Flag("save_interval_secs", "integer", 1200, "Seconds between checkpoints."),
+    Flag("training_number_of_steps", "integer", 30000, "Steps in all."),
+    Flag("train_batch_size", "integer", 8, "Crops in a batch."),
+    Flag("train_crop_size", "list", "513,513", "Height,width of a crop; k * output_stride + 1."),
+    Flag("min_scale_factor", "float", 0.5, "Lower end of the random scale."),
+    Flag("max_scale_factor", "float", 2.0, "Upper end of the random scale."),
+    Flag("scale_factor_step_size", "float", 0.25, "Step between scales; 0 for any between."),
+    Flag(
+        "optimizer",
+        "enum",
+        "momentum",
+        "Adam's learning rate is constant.",
+        choices=("momentum", "adam"),
+    ),
+    Flag("momentum", "float", 0.9, "Momentum of SGD."),
+    Flag("adam_learning_rate", "float", 0.001, "Learning rate of Adam."),
+    Flag("adam_epsilon", "float", 1e-8, "Epsilon of Adam."),
+    Flag(
+        "learning_policy", "enum", "poly", "Schedule of the rate of SGD.", choices=("poly", "step")
+    ),
+    Flag("base_learning_rate", "float", 0.0001, "Learning rate that the schedule starts at."),
+    Flag("end_learning_rate", "float", 0.0, "Learning rate that poly ends at."),
+    Flag("decay_steps", "float", 0.0, "Steps of poly; 0 for all of them."),
+    Flag("learning_power", "float", 0.9, "Exponent of poly."),
+    Flag("learning_rate_decay_factor", "float", 0.1, "Factor of step."),
+    Flag("learning_rate_decay_step", "integer", 2000, "Steps between two factors of step."),
+    Flag("slow_start_step", "integer", 0, "Steps before the schedule starts."),
+    Flag("slow_start_learning_rate", "float", 0.0001, "Learning rate before it starts."),
+    Flag("weight_decay", "float", 0.00004, "L2 factor; 0.0001 suits ResNets."),
+    Flag("last_layer_gradient_multiplier", "float", 1.0, "Factor of the last layers' gradients."),
+    Flag(
+        "last_layers_contain_logits_only",
+        "boolean",
+        False,
+        "The last layers are the logits, not all of head and decoder.",
+    ),
+    Flag(
+        "tf_initial_checkpoint",
+        "string",
+        None,
+        "Weights to start from: TF1 or our own checkpoint, folder, .tar.gz or zoo name.",
+    ),
+    Flag("initialize_last_layer", "boolean", True, "Take the last layers from it too."),
+    Flag("fine_tune_batch_norm", "boolean", True, "False leaves batch norm its moving statistics."),
+    Flag("upsample_logits", "boolean", True, "Loss at the labels' size; false: at the logits'."),
+    Flag("top_k_percent_pixels", "float", 1.0, "Share of the pixels, the hardest, in the loss."),
+    Flag("hard_example_mining_step", "integer", 0, "Step at which that share is reached."),
+    Flag("drop_path_keep_prob", "float", 1.0, "Share of paths a NAS encoder keeps in training."),
+    Flag("seed", "integer", 0, "Seed of weights, dropout, data order and augmentation.", OWN),
+    Flag(
+        "save_summaries_secs",
+        "integer",
+        600,
+        "points of the curves are written every --log_steps steps",
+        OBSOLETE,
+    ),
+    Flag(
+        "save_summaries_images",
+        "boolean",
+        False,
+        "pictures are written at every validation",
+        OBSOLETE,
+    ),
+    Flag("profile_logdir", "string", None, "TensorBoard's profiler attaches itself", OBSOLETE),
+    _QUANTIZE,
+    _MASTER,
+    Flag("num_clones", "integer", 1, "a run uses one device", OBSOLETE),
+    Flag("clone_on_cpu", "boolean", False, "hide the GPUs: CUDA_VISIBLE_DEVICES=''", OBSOLETE),
+    Flag("num_replicas", "integer", 1, "a run uses one device", OBSOLETE),
+    Flag("startup_delay_steps", "integer", 15, "a run uses one device", OBSOLETE),
+    Flag("num_ps_tasks", "integer", 0, "there are no parameter servers", OBSOLETE),
+    Flag("task", "integer", 0, "a run uses one device", OBSOLETE),
+)
+EVAL = (
+    *_COMMON,
+    Flag("checkpoint_dir", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
+    Flag("dataset_dir", "string", None, "Folder of records."),
+    _DATASET,
+    Flag("eval_split", "string", "val", "Split to evaluate."),
+    Flag("eval_logdir", "string", None, "Folder for the scores; not given: that of the run."),
+    Flag("eval_crop_size", "list", "513,513", _CROP, MAPPED),
+    Flag("eval_scales", "multi_float", (1.0,), _SCALES),
+    _FLIP,
+    Flag(
+        "max_number_of_evaluations",
+        "integer",
+        0,
+        "Checkpoints to evaluate as they appear; 0: without end. Not given: the newest, once.",
+        MAPPED,
+    ),
+    _WATCH,
+    Flag("eval_batch_size", "integer", 1, _BATCH, OBSOLETE),
+    _QUANTIZE,
+    _MASTER,
+)
+VIS = (
+    *_COMMON,
+    Flag("checkpoint_dir", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
+    Flag("dataset_dir", "string", None, "Folder of records, to draw a split of."),
+    _DATASET,
+    Flag("vis_split", "string", "val", "Split to draw."),
+    Flag("images", "multi_string", None, "Image file, folder or pattern; not records.", OWN),
+    Flag("vis_logdir", "string", None, "Folder for the pictures."),
+    Flag("vis_crop_size", "list", "513,513", _CROP, MAPPED),
+    Flag("eval_scales", "multi_float", (1.0,), _SCALES),
+    _FLIP,
+    Flag(
+        "colormap_type",
+        "enum",
+        "pascal",
+        "Colours; not given: those of the data set.",
+        MAPPED,
+        ("pascal", "cityscapes", "ade20k"),
+    ),
+    Flag("also_save_raw_predictions", "boolean", False, "Also write label ids as grey PNGs."),
+    Flag(
+        "max_number_of_iterations",
+        "integer",
+        0,
+        "the newest checkpoint is drawn, once",
+        OBSOLETE,
+    ),
+    replace(_WATCH, help="the newest checkpoint is drawn, once", origin=OBSOLETE),
+    Flag("vis_batch_size", "integer", 1, _BATCH, OBSOLETE),
+    _QUANTIZE,
+    _MASTER,
+)
+_EXPORT_MODEL = (
+    replace(
+        flag,
+        default=8,
+        help=f"{flag.help} Not given: the model card's; of a TF1 checkpoint 8.",
+        origin=MAPPED,
+    )
+    if flag.name == "output_stride"
+    else flag
+    for flag in _COMMON
+)
+EXPORT = (
+    *_EXPORT_MODEL,
+    Flag("checkpoint_path", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
+    Flag(
+        "export_path",
+        "string",
+        None,
+        "Folder for a SavedModel; a name.pb for a frozen graph; a name.ckpt for a TF1 checkpoint.",
+        MAPPED,
+    ),
+    Flag("num_classes", "integer", 21, "Classes of a TF1 checkpoint; a model card's are checked."),
+    replace(_DATASET, help="Data set of a TF1 checkpoint, for its class names.", origin=OWN),
+    Flag("crop_size", "multi_integer", (513, 513), f"{_CROP} Give twice.", MAPPED),
+    Flag("inference_scales", "multi_float", (1.0,), _SCALES),
+    _FLIP,
+    Flag("save_inference_graph", "boolean", False, "Beside a frozen graph, the graph as text."),
+    _QUANTIZE,
+)
+MODEL_INFO = (
+    *MODEL,
+    Flag("preset", "enum", None, "Named network, which others change.", OWN, tuple(PRESETS)),
+    Flag("num_classes", "integer", 21, "Channels of the logits.", OWN),
+    Flag("image_size", "list", "513,513", "Height,width of the image.", OWN),
+)
+SCRIPTS = {
+    "train.py": TRAIN,
+    "eval.py": EVAL,
+    "vis.py": VIS,
+    "export_model.py": EXPORT,
+    "model_info": MODEL_INFO,
+}
+_REQUIRED = {
+    "train.py": ("dataset_dir", "train_logdir"),
+    "eval.py": ("checkpoint_dir", "dataset_dir"),
+    "vis.py": ("checkpoint_dir", "vis_logdir"),
+    "export_model.py": ("checkpoint_path", "export_path"),
+    "model_info": (),
+}
+
+
+def define_flags(script: str) -> None:
+    """Tells absl of a script's flags."""
+    for flag in SCRIPTS[script]:
+        flag.define()
+    flags.mark_flags_as_required(_REQUIRED[script])
+
+
+def report_obsolete_flags(script: str) -> None:
+    """Prints, for each obsolete flag that is given, what there is in its place."""
+    for flag in SCRIPTS[script]:
+        if flag.origin == OBSOLETE and not flags.FLAGS[flag.name].using_default_value:
+            print(f"--{flag.name} has no effect: {flag.help}.")
+
+
+def flags_table() -> str:
+    """All flags as a Markdown table, for docs/flags.md."""
+    scripts: dict[Flag, list[str]] = {}
+    for script, table in SCRIPTS.items():
+        for flag in table:
+            scripts.setdefault(flag, []).append(script.removesuffix(".py"))
+    rows = ["| flag | scripts | type | default | kin | what it does |", "|---|---|---|---|---|---|"]
+    for flag, names in sorted(scripts.items(), key=lambda item: item[0].name):
+        default = "" if flag.default in (None, "") else f"`{flag.default}`"
+        cells = (f"`--{flag.name}`", ", ".join(names), flag.kind, default, flag.origin, flag.help)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
