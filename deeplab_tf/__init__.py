@@ -1,6 +1,8 @@
 """DeepLab for Keras 3 and TensorFlow 2."""
 
+import importlib
 import os
+from types import ModuleType
 
 # TensorFlow reports real errors as exceptions; what it logs beside them hides the progress bar.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,3 +21,10 @@ __all__ = [
     "model_info",
     "predict_probabilities",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Loads `deeplab_tf.weights` when it is asked for: it needs TensorFlow, networks do not."""
+    if name == "weights":
+        return importlib.import_module("deeplab_tf.weights")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

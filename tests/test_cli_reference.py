@@ -1,8 +1,10 @@
 """The scripts with the reference's checkpoints, records and zoo, which have no model card."""
 
+import dataclasses
 import http.server
 import io
 import json
+import shutil
 import tarfile
 import threading
 
@@ -151,6 +153,30 @@ def test_eval_of_records_without_a_description(place, records, tmp_path):
     assert len(scores["classes"]) == 21
 
 
+def test_splits_of_cityscapes_under_the_names_of_the_documentation(records, tmp_path):
+    """It says val, where the reference's converter writes val_fine."""
+    (tmp_path / "records").mkdir()
+    for path in records.iterdir():
+        name = path.name.replace("val-", "val_fine-").replace("train-", "train_fine-")
+        shutil.copy(path, tmp_path / "records" / name)
+    model = build_deeplab(dataclasses.replace(NETWORK, num_classes=19))
+    save_tf1_checkpoint(model, tmp_path / "model.ckpt")
+    printed = succeed(
+        "eval.py",
+        f"--checkpoint_dir={tmp_path}",
+        f"--dataset_dir={tmp_path}/records",
+        f"--eval_logdir={tmp_path}",
+        *NETWORK_FLAGS,
+        "--dataset=cityscapes",
+        "--eval_split=val",
+        "--eval_crop_size=65,65",
+    )
+    assert "--eval_split=val is val_fine here." in printed
+    scores = json.loads((tmp_path / "scores_val_fine.json").read_text())
+    assert len(scores["classes"]) == 19
+    assert scores["inference"]["crop_size"] == [65, 65]
+
+
 def test_eval_takes_up_checkpoints_as_they_appear(place, tmp_path, monkeypatch):
     """Two of them: the second one is written while the first one is evaluated."""
     model = build_deeplab(ModelConfig(num_classes=3, depth_multiplier=0.25, aspp_convs_filters=16))
@@ -288,10 +314,7 @@ def test_the_export_of_a_tf1_checkpoint(place, tmp_path):
     ],
 )
 def test_bad_input_ends_with_one_message(place, tmp_path, monkeypatch, script, arguments, message):
-    monkeypatch.setenv("DEEPLAB_TF_CACHE", str(place / "cache"))
-    monkeypatch.setattr(
-        "deeplab_tf.weights.locate.download", lambda name: place / "tf1"
-    )  # of an encoder
+    monkeypatch.setenv("DEEPLAB_TF_CACHE", str(place / "cache"))  # and nothing is downloaded
     more = {
         "vis.py": [f"--images={place}/scene.png", f"--vis_logdir={tmp_path}/new"],
         "eval.py": [f"--dataset_dir={place}/data"],

@@ -86,6 +86,12 @@ def test_only_cli_reads_flags_and_it_needs_no_tensorflow():
     assert not [name for name in imported if name.split(".")[0] == "tensorflow"]
 
 
+def test_the_package_knows_its_weights_when_asked():
+    program = "import deeplab_tf; print(deeplab_tf.weights.load_tf1_checkpoint.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "load_tf1_checkpoint\n", done.stderr
+
+
 def test_makefile_has_the_promised_targets():
     targets = ["help", "demo", "test", "slow", "golden", "check", "format", "clean"]
     command = ["make", "--dry-run", *targets]

@@ -93,7 +93,7 @@ def evaluate() -> None:
 
 def visualize() -> None:
     """vis.py: draws the predictions on a split of records, or on plain image files."""
-    from deeplab_tf import evaluation, image_files, visualization, weights
+    from deeplab_tf import evaluation, image_files, visualization
 
     if (FLAGS.images is None) == (FLAGS.dataset_dir is None):
         raise ValueError(
@@ -106,7 +106,7 @@ def visualize() -> None:
     else:
         info = _records()
         split = _split(info, "vis_split")
-    checkpoint = weights.locate_checkpoint(FLAGS.checkpoint_dir)
+    checkpoint = _located(FLAGS.checkpoint_dir)
     card = cards.card_of(checkpoint, FLAGS.checkpoint_dir, crop_flag="vis_crop_size", info=info)
     if info is None:
         examples, total = image_files.file_examples(files), len(files)
@@ -134,7 +134,7 @@ def export() -> None:
     from deeplab_tf import export as exporting
     from deeplab_tf import weights
 
-    checkpoint = weights.locate_checkpoint(FLAGS.checkpoint_path)
+    checkpoint = _located(FLAGS.checkpoint_path)
     card = cards.card_of(
         checkpoint,
         FLAGS.checkpoint_path,
@@ -208,20 +208,28 @@ def _checkpoints(path: str) -> Iterator[str]:
 
     Differs: without that flag the reference waits for new checkpoints for ever.
     """
-    from deeplab_tf.weights import locate_checkpoint
-
-    wanted, interval = FLAGS.max_number_of_evaluations, FLAGS.eval_interval_secs
+    watch, wanted = cards.given("max_number_of_evaluations"), FLAGS.max_number_of_evaluations
     done, last = 0, None
-    while not done or (cards.given("max_number_of_evaluations") and (wanted <= 0 or done < wanted)):
+    while not done or (watch and (wanted <= 0 or done < wanted)):
         started = time.monotonic()
-        while (checkpoint := locate_checkpoint(path)) == last:
+        while (checkpoint := _located(path)) == last:
             if not os.path.isdir(path):
                 return  # there will be no other one
             time.sleep(1)
         yield checkpoint
         done, last = done + 1, checkpoint
-        if cards.given("max_number_of_evaluations") and done != wanted:
-            time.sleep(max(0.0, interval - (time.monotonic() - started)))
+        if watch and done != wanted:
+            time.sleep(max(0.0, FLAGS.eval_interval_secs - (time.monotonic() - started)))
+
+
+def _located(path: str) -> str:
+    """The prefix of a checkpoint to predict with, by whatever name it is given."""
+    from deeplab_tf import weights
+
+    known = weights.find_zoo_model(path)
+    if known is not None:
+        known.config()  # An encoder alone is an error, before it is downloaded.
+    return weights.locate_checkpoint(path)
 
 
 def _load_model(card: ModelCard, checkpoint: str) -> Any:
@@ -266,9 +274,9 @@ def _class_names(asked_for: str, checkpoint: str) -> tuple[str, ...] | None:
 def _palette(info: DatasetInfo) -> Any:
     if not cards.given("colormap_type"):
         return info.palette
-    names = {"pascal": "pascal_voc_seg"}
-    known = KNOWN_DATASETS[names.get(FLAGS.colormap_type, FLAGS.colormap_type)]
-    colors = voc_colormap() if FLAGS.colormap_type == "pascal" else known.palette
+    colors: Any = voc_colormap()
+    if FLAGS.colormap_type != "pascal":
+        colors = KNOWN_DATASETS[FLAGS.colormap_type].palette
     if len(colors) < info.num_classes:
         raise ValueError(
             f"--colormap_type={FLAGS.colormap_type} has {len(colors)} colours for "
