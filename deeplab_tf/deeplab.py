@@ -12,7 +12,14 @@ from keras import KerasTensor, layers
 
 from deeplab_tf.backbones import Features, get_backbone
 from deeplab_tf.config import ENCODER_OPTIONS, ModelConfig
-from deeplab_tf.heads import aspp, classifier, decoder, dense_prediction_cell
+from deeplab_tf.heads import (
+    aspp,
+    classifier,
+    decoder,
+    dense_prediction_cell,
+    image_gate,
+    image_pooling,
+)
 from deeplab_tf.layers import Logits, ResizeLike, scale_dimension
 
 
@@ -85,24 +92,45 @@ def _head(x: KerasTensor, config: ModelConfig) -> KerasTensor:
             output_stride=config.output_stride,
             pooled_size=config.image_pooling_crop_size or config.crop_size,
         )
-    window = None
-    if config.image_pooling_crop_size:
-        height, width = config.image_pooling_crop_size
-        scale = 1 / config.output_stride
-        window = scale_dimension(height, scale), scale_dimension(width, scale)
-    return aspp(
+    image_level = gate = None
+    if config.add_image_level_feature and config.aspp_with_squeeze_and_excitation:
+        gate = image_gate(
+            x,
+            filters=config.aspp_convs_filters,
+            window=_pooling_window(config),
+            stride=config.image_pooling_stride,
+            gate="q_sigmoid" if config.image_se_uses_qsigmoid else "sigmoid",
+        )
+    elif config.add_image_level_feature:
+        image_level = image_pooling(
+            x,
+            filters=config.aspp_convs_filters,
+            window=_pooling_window(config),
+            stride=config.image_pooling_stride,
+            activation=_activation(config),
+        )
+    x = aspp(
         x,
         filters=config.aspp_convs_filters,
         rates=config.atrous_rates,
         separable=config.aspp_with_separable_conv,
-        image_level_feature=config.add_image_level_feature,
-        pooling_window=window,
-        pooling_stride=config.image_pooling_stride,
-        squeeze_and_excitation=config.aspp_with_squeeze_and_excitation,
-        gate="q_sigmoid" if config.image_se_uses_qsigmoid else "sigmoid",
+        image_level=image_level,
         projection=config.aspp_with_concat_projection,
         activation=_activation(config),
     )
+    return x if gate is None else layers.Multiply(name="aspp.gate")([x, gate])
+
+
+def _pooling_window(config: ModelConfig) -> tuple[int, int] | None:
+    """What image pooling averages over, in features; None for all of them.
+
+    Differs: the reference reads `image_pooling_crop_size` only where there is a `crop_size`.
+    """
+    if config.image_pooling_crop_size is None:
+        return None
+    height, width = config.image_pooling_crop_size
+    scale = 1 / config.output_stride
+    return scale_dimension(height, scale), scale_dimension(width, scale)
 
 
 def _activation(config: ModelConfig) -> str:

@@ -27,11 +27,7 @@ def aspp(
     filters: int,
     rates: Sequence[int],
     separable: bool,
-    image_level_feature: bool,
-    pooling_window: tuple[int, int] | None,
-    pooling_stride: tuple[int, int],
-    squeeze_and_excitation: bool,
-    gate: str,
+    image_level: KerasTensor | None,
     projection: bool,
     activation: str,
 ) -> KerasTensor:
@@ -42,41 +38,65 @@ def aspp(
         filters: Channels of each branch and of the projection.
         rates: Atrous rates of the 3x3 branches.
         separable: Whether the 3x3 branches are separable convolutions.
-        image_level_feature: Whether to add image pooling: as a branch, or as a gate.
-        pooling_window: Features down and across that image pooling averages; None for all.
-        pooling_stride: Steps down and across of the window.
-        squeeze_and_excitation: Whether image pooling is a gate on the output (MobileNetV3, arXiv
-            1905.02244, Figure 10).
-        gate: "sigmoid" or "q_sigmoid", the activation of the gate.
+        image_level: [b, h, w, filters], the branch of `image_pooling`, if there is one.
         projection: Whether a 1x1 convolution and dropout follow the concatenation.
-        activation: Of every other convolution.
+        activation: Of every convolution.
 
     Returns:
         [b, h, w, filters]; without projection, as many channels for each branch.
     """
-    branches = []
-    gated = image_level_feature and squeeze_and_excitation
-    if image_level_feature and not gated:
-        pooled = _pool(x, pooling_window, pooling_stride, name="image_pooling.mean")
-        pooled = _conv_bn(pooled, filters, 1, activation=activation, name="image_pooling")
-        branches.append(ResizeLike(name="image_pooling.resize")(pooled, x))
+    branches = [] if image_level is None else [image_level]
     branches.append(_conv_bn(x, filters, 1, activation=activation, name="aspp0"))
+    conv = _separable_conv_bn if separable else _conv_bn
     for i, rate in enumerate(rates, start=1):
-        conv = _separable_conv_bn if separable else _conv_bn
         branches.append(conv(x, filters, 3, rate=rate, activation=activation, name=f"aspp{i}"))
-    y = _concatenate(branches, name="aspp.concat")
-    if projection:
-        y = _conv_bn(y, filters, 1, activation=activation, name="concat_projection")
-        y = layers.Dropout(0.1, name="concat_projection.dropout")(y)
-    if gated:
-        pooled = _pool(x, pooling_window, pooling_stride, name="image_pooling.mean")
-        pooled = layers.Conv2D(filters, 1, name="image_pooling")(pooled)
-        function = {"sigmoid": "sigmoid", "q_sigmoid": q_sigmoid}[gate]
-        pooled = layers.Activation(function, name=f"image_pooling.{gate}")(pooled)
-        y = layers.Multiply(name="aspp.gate")(
-            [y, ResizeLike(name="image_pooling.resize")(pooled, x)]
-        )
-    return y
+    x = _concatenate(branches, name="aspp.concat")
+    if not projection:
+        return x
+    x = _conv_bn(x, filters, 1, activation=activation, name="concat_projection")
+    return layers.Dropout(0.1, name="concat_projection.dropout")(x)
+
+
+def image_pooling(
+    x: KerasTensor,
+    *,
+    filters: int,
+    window: tuple[int, int] | None,
+    stride: tuple[int, int],
+    activation: str,
+) -> KerasTensor:
+    """Image-level features (ParseNet): mean, 1x1 convolution, back to the size of `x`.
+
+    Args:
+        x: [b, h, w, c], the encoder's final features.
+        filters: Channels of the result.
+        window: Features down and across that a mean is of; None for all.
+        stride: Steps down and across of the window.
+        activation: Of the convolution.
+    """
+    pooled = _pool(x, window, stride, name="image_pooling.mean")
+    pooled = _conv_bn(pooled, filters, 1, activation=activation, name="image_pooling")
+    return ResizeLike(name="image_pooling.resize")(pooled, x)
+
+
+def image_gate(
+    x: KerasTensor,
+    *,
+    filters: int,
+    window: tuple[int, int] | None,
+    stride: tuple[int, int],
+    gate: str,
+) -> KerasTensor:
+    """Squeeze-and-excitation of a head: what `image_pooling` makes of `x`, as a gate in [0, 1].
+
+    It is multiplied with the output of ASPP (Lite R-ASPP: MobileNetV3, arXiv 1905.02244, Figure
+    10). `gate` is "sigmoid" or "q_sigmoid"; other arguments are those of `image_pooling`.
+    """
+    function = {"sigmoid": "sigmoid", "q_sigmoid": q_sigmoid}[gate]
+    pooled = _pool(x, window, stride, name="image_pooling.mean")
+    pooled = layers.Conv2D(filters, 1, name="image_pooling")(pooled)
+    pooled = layers.Activation(function, name=f"image_pooling.{gate}")(pooled)
+    return ResizeLike(name="image_pooling.resize")(pooled, x)
 
 
 def dense_prediction_cell(

@@ -27,6 +27,8 @@ def softmax_cross_entropy(
     entropy is used because a one-hot form, at equal speed, needs more than twice the memory, and
     because it fails on a label without a class.
 
+    Differs: a label that is no class has no loss in the reference.
+
     Args:
         labels: Integer [b, h, w], class ids in [0, classes) or `ignore_label`. Another id is an
             error in TensorFlow on a CPU and gives NaN on a GPU; the converters reject such masks.

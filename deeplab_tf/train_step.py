@@ -91,6 +91,8 @@ def set_batch_norm(model: keras.Model, config: TrainConfig) -> None:
     network that trains well looks broken in evaluation (docs/camvid.md has an example).
 
     Without `fine_tune_batch_norm`, the statistics are frozen instead.
+
+    Differs: the reference keeps the networks' own decays and does not read `batch_norm_decay`.
     """
     steps = config.training_number_of_steps
     longest = 1.0 if steps >= _PAPER_STEPS else max(0.9, 1 - 90 / steps)

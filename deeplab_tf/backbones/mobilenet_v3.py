@@ -100,6 +100,8 @@ def mobilenet_v3(
 
     The low-level features are the widest ones of a unit, before squeeze-and-excitation.
 
+    Differs: the reference has none for EdgeTPU, and so no decoder.
+
     Args:
         x: [b, h, w, 3] in [-1, 1].
         scope: Prefix of the layer names.

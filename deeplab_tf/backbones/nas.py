@@ -88,7 +88,8 @@ def nas(
     """A stem of stride 4 and twelve cells (reference: `core/nas_network.py`).
 
     Differs: the reference takes images of a fixed size only, and looks at widths alone to see
-    whether what a cell takes in needs resizing.
+    whether what a cell takes in needs resizing; it does not see that the Auto-DeepLab network ends
+    at stride 8, and fails in the head.
 
     Args:
         x: [b, h, w, 3] in [-1, 1].
