@@ -166,6 +166,23 @@ def test_files_of_one_example(tmp_path):
     )
 
 
+def test_raw_predictions_with_other_ids(tmp_path):
+    """As Cityscapes' test server wants them."""
+    shown = example("a.png")
+    visualize_predictions(
+        [shown],
+        by_first_pixel,
+        output_dir=tmp_path / "out",
+        ignore_label=255,
+        save_raw=True,
+        raw_ids=range(7, 7 + len(NAMES)),
+        **STYLE,
+    )
+    expected = by_first_pixel(shown["image"]) + 7
+    with Image.open(tmp_path / "out/raw_segmentation_results/a.png") as written:
+        np.testing.assert_array_equal(written, expected)
+
+
 def test_names_stay_apart_and_inside_the_folder(tmp_path):
     names = ["a/1.jpg", b"b/1.jpg", "a/1.png", "a/1_2", "../../up.png", "/abs/x.jpg", "v1.5", ""]
     output_dir = tmp_path / "deep" / "out"

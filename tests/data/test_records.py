@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -135,3 +136,18 @@ def test_split_files_refuses_folders_that_are_not_whole(tmp_path):
     (tmp_path / records.shard_name("val", 1, 3)).touch()
     with pytest.raises(ValueError, match="mixes conversions"):
         records.split_files(tmp_path, "val")
+
+
+def test_splits_in_a_folder(tmp_path):
+    """Counted as TensorFlow reads them; other files, and splits without a record, are none."""
+    counts = {"train-00000-of-00002": 3, "train-00001-of-00002": 1, "val_fine-00000-of-00001": 2}
+    for name, count in {**counts, "test-00000-of-00001": 0}.items():
+        with tf.io.TFRecordWriter(f"{tmp_path}/{name}.tfrecord") as writer:
+            for size in range(count):
+                writer.write(b"x" * size * 1000)
+    (tmp_path / "readme.txt").write_text("mine")
+    assert records.splits_in(tmp_path) == {"train": 4, "val_fine": 2}
+    assert records.splits_in(tmp_path / "nowhere") == {}
+    shutil.copy(GOLDEN / "val-00000-of-00004.tfrecord", tmp_path)
+    golden = tf.data.TFRecordDataset(str(GOLDEN / "val-00000-of-00004.tfrecord"))
+    assert records.splits_in(tmp_path)["val"] == len(list(golden)) > 0
