@@ -24,7 +24,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Loads `deeplab_tf.weights` when it is asked for: it needs TensorFlow, networks do not."""
-    if name == "weights":
-        return importlib.import_module("deeplab_tf.weights")
+    """Loads a package that needs more than Keras (TensorFlow, numba) when it is asked for."""
+    if name in ("crf", "weights"):
+        return importlib.import_module(f"deeplab_tf.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

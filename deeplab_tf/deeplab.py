@@ -2,9 +2,11 @@
 
     images -> encoder -> ASPP -> [decoder <- low-level features] -> logits -> upsampled logits
 
-DeepLabv3 (arXiv 1706.05587) is the path without the decoder, DeepLabv3+ (arXiv 1802.02611) the
-one with it. DeepLabv2 (arXiv 1606.00915) has, in ASPP's place, one classifier for each rate, and
-may see the image at several scales.
+DeepLabv3 (arXiv 1706.05587) is the path without the decoder, or with more blocks of the encoder in
+ASPP's place; DeepLabv3+ (arXiv 1802.02611) has the decoder. DeepLabv2 (arXiv 1606.00915) has, in
+ASPP's place, one classifier for each rate, and may see the image at several scales. DeepLabv1
+(arXiv 1412.7062) is VGG-16 with its fully connected layers as convolutions, of which v2's VGG-16
+has a pair for each rate.
 """
 
 import keras
@@ -17,8 +19,10 @@ from deeplab_tf.heads import (
     classifier,
     decoder,
     dense_prediction_cell,
+    fully_connected,
     image_gate,
     image_pooling,
+    multi_scale_features,
 )
 from deeplab_tf.layers import Logits, ResizeLike, scale_dimension
 
@@ -52,6 +56,8 @@ def build_deeplab(config: ModelConfig) -> keras.Model:
 def _network(images: KerasTensor, config: ModelConfig) -> KerasTensor:
     """Images, [b, h, w, 3], to logits at their own stride."""
     features = _encoder(images, config)
+    if config.fc_filters:
+        return _fully_connected_head(features, config)
     x = _head(features.final, config)
     x = decoder(
         x,
@@ -64,11 +70,12 @@ def _network(images: KerasTensor, config: ModelConfig) -> KerasTensor:
     )
     if config.decoder_output_is_logits:
         return x
+    rates = (1,) if config.aspp_with_batch_norm else config.atrous_rates or (1,)
     return classifier(
-        x,
+        [x] * len(rates),
         num_classes=config.num_classes,
         kernel_size=config.logits_kernel_size,
-        rates=(1,) if config.aspp_with_batch_norm else config.atrous_rates or (1,),
+        rates=rates,
     )
 
 
@@ -80,6 +87,26 @@ def _encoder(images: KerasTensor, config: ModelConfig) -> Features:
             raise ValueError(f"{config.model_variant} has no {option}; leave it at {unset!r}.")
     options = {option: getattr(config, option) for option in backbone.options}
     return backbone.build(backbone.normalize(images), output_stride=config.output_stride, **options)
+
+
+def _fully_connected_head(features: Features, config: ModelConfig) -> KerasTensor:
+    """DeepLabv1, with one rate; with several, the ASPP of DeepLabv2's VGG-16."""
+    branches = [
+        fully_connected(
+            features.final,
+            filters=config.fc_filters,
+            kernel_size=config.fc_kernel_size,
+            rate=rate,
+            suffix=f"_{i}" if i else "",
+        )
+        for i, rate in enumerate(config.atrous_rates)
+    ]
+    if config.multi_scale_features:
+        details = multi_scale_features(features.low_level, output_stride=config.output_stride)
+        branches = [layers.Concatenate(name="msc.concat")([*branches, *details])]
+    return classifier(
+        branches, num_classes=config.num_classes, kernel_size=1, rates=[1] * len(branches)
+    )
 
 
 def _head(x: KerasTensor, config: ModelConfig) -> KerasTensor:

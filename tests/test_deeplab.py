@@ -53,6 +53,13 @@ TINY = ModelConfig(
 )
 
 
+FULLY_CONNECTED = {
+    "model_variant": "vgg_16",
+    "depth_multiplier": 1.0,
+    "decoder_output_stride": (),
+    "atrous_rates": (12,),
+    "fc_filters": 8,
+}
 HNASNET = {"model_variant": "nas_hnasnet", "depth_multiplier": 1.0, "output_stride": 8}
 
 
@@ -173,6 +180,7 @@ CHANGES = {
     "crop_size": ({}, (33, 49)),
     "atrous_rates": ({}, (3, 4)),
     "multi_grid": ({"model_variant": "resnet_v1_50", "depth_multiplier": 1.0}, (1, 2, 4)),
+    "cascade_blocks": ({"model_variant": "resnet_v1_50", "depth_multiplier": 1.0}, 2),
     "depth_multiplier": ({}, 0.35),
     "divisible_by": ({}, 8),
     "use_bounded_activation": ({}, True),
@@ -196,6 +204,9 @@ CHANGES = {
     "decoder_use_sum_merge": ({}, True),
     "decoder_output_is_logits": ({"num_classes": 16}, True),
     "logits_kernel_size": ({"aspp_with_batch_norm": False}, 3),
+    "fc_filters": ({"decoder_output_stride": ()}, 16),
+    "fc_kernel_size": (FULLY_CONNECTED, 4),
+    "multi_scale_features": (FULLY_CONNECTED, True),
     "image_pyramid": ({}, (0.5, 1.0)),
     "merge_method": ({"image_pyramid": (0.5, 1.0)}, "avg"),
 }

@@ -1,6 +1,6 @@
 """Encoders: one module per family, one record per variant."""
 
-from deeplab_tf.backbones import mobilenet_v2, mobilenet_v3, nas, resnet_v1, xception
+from deeplab_tf.backbones import mobilenet_v2, mobilenet_v3, nas, resnet_v1, vgg, xception
 from deeplab_tf.backbones.base import Backbone, Features
 
 BACKBONES: dict[str, Backbone] = {
@@ -8,6 +8,7 @@ BACKBONES: dict[str, Backbone] = {
     **mobilenet_v3.VARIANTS,
     **nas.VARIANTS,
     **resnet_v1.VARIANTS,
+    **vgg.VARIANTS,
     **xception.VARIANTS,
 }
 

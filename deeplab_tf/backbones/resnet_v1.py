@@ -13,6 +13,7 @@ from deeplab_tf.backbones.base import Backbone, Features
 from deeplab_tf.layers import BatchNorm, atrous_schedule, conv_bn
 
 _IMAGENET_MEAN = (123.15, 115.90, 103.06)
+_OPTIONS = ("multi_grid", "cascade_blocks")
 
 
 class Block(NamedTuple):
@@ -54,16 +55,20 @@ def resnet_v1(
     beta_stem: tuple[int, int, int] | None,
     output_stride: int,
     multi_grid: tuple[int, ...],
+    cascade_blocks: int,
 ) -> Features:
-    """Stem and four residual blocks.
+    """Stem and four residual blocks, which copies of the last one may follow.
 
     Args:
         x: [b, h, w, 3], normalised as the variant wants.
         scope: Prefix of the layer names; the reference's `_beta` checkpoints have no `_beta` in it.
         blocks: The residual blocks.
         beta_stem: Channels of three 3x3 convolutions in place of the 7x7 one, or None.
-        output_stride: 8, 16 or 32.
-        multi_grid: Factors on the rates of block 4's units (v3, section 3.2.1), or empty.
+        output_stride: 8, 16 or 32, and up to 32 * 2 ** cascade_blocks.
+        multi_grid: Factors on the rates of the units of block 4 and of its copies (v3, section
+            3.2.1), or empty.
+        cascade_blocks: How many copies of block 4 follow it; all blocks but the last one stride
+            (v3, section 3.2 and Figure 3).
     """
     if multi_grid and len(multi_grid) != blocks[-1].units:
         raise ValueError(
@@ -72,17 +77,19 @@ def resnet_v1(
     x = _stem(x, beta_stem=beta_stem, scope=scope)
     x = layers.MaxPooling2D(3, strides=2, padding="same", name=f"{scope}.pool1")(x)
 
+    strided_copy = blocks[-1]._replace(stride=2)
+    cascade = (*blocks[:-1], *(strided_copy,) * cascade_blocks, blocks[-1])
     units = [
-        (f"{scope}.block{b}.unit_{u}", block, u)
-        for b, block in enumerate(blocks, start=1)
+        (f"{scope}.block{b}.unit_{u}", block, u, b >= len(blocks))
+        for b, block in enumerate(cascade, start=1)
         for u in range(1, block.units + 1)
     ]
-    strides = [block.stride if u == block.units else 1 for _, block, u in units]
+    strides = [block.stride if u == block.units else 1 for _, block, u, _ in units]
     low_level, nominal_stride = {}, 4
-    for (name, block, u), nominal, (stride, rate) in zip(
+    for (name, block, u, in_cascade), nominal, (stride, rate) in zip(
         units, strides, atrous_schedule(strides, output_stride // 4), strict=True
     ):
-        if multi_grid and block is blocks[-1]:
+        if multi_grid and in_cascade:
             rate *= multi_grid[u - 1]
         x, residual = _unit(x, block, stride=stride, rate=rate, name=name)
         nominal_stride *= nominal
@@ -156,14 +163,14 @@ def _conv_bn(
 
 def _variant(scope: str, blocks: tuple[Block, ...]) -> Backbone:
     build = functools.partial(resnet_v1, scope=scope, blocks=blocks, beta_stem=None)
-    return Backbone(build=build, options=("multi_grid",), mean_pixel=_IMAGENET_MEAN, scale=1.0)
+    return Backbone(build=build, options=_OPTIONS, mean_pixel=_IMAGENET_MEAN, scale=1.0)
 
 
 def _beta_variant(
     scope: str, blocks: tuple[Block, ...], *, stem: tuple[int, int, int] = (64, 64, 128)
 ) -> Backbone:
     build = functools.partial(resnet_v1, scope=scope, blocks=blocks, beta_stem=stem)
-    return Backbone(build=build, options=("multi_grid",))
+    return Backbone(build=build, options=_OPTIONS)
 
 
 VARIANTS = {

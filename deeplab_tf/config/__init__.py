@@ -1,10 +1,21 @@
 """Every setting of a run, as frozen dataclasses. Standard library only."""
 
-from deeplab_tf.config.model import ENCODER_OPTIONS, CellBranch, ModelConfig
-from deeplab_tf.config.run import DataConfig, InferenceConfig, TrainConfig
+from deeplab_tf.config.cell import CellBranch
+from deeplab_tf.config.model import ENCODER_OPTIONS, ModelConfig
+from deeplab_tf.config.run import (
+    CRF_V1,
+    CRF_V2,
+    CRFParams,
+    DataConfig,
+    InferenceConfig,
+    TrainConfig,
+)
 
 __all__ = [
+    "CRF_V1",
+    "CRF_V2",
     "ENCODER_OPTIONS",
+    "CRFParams",
     "CellBranch",
     "DataConfig",
     "InferenceConfig",

@@ -1,16 +1,18 @@
-"""Which network: every option of the reference's `ModelOptions`."""
+"""Which network: every option of the reference's `ModelOptions`, and those of DeepLabv1 and v2."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deeplab_tf.config.cell import CellBranch
 from deeplab_tf.config.checks import require
 
-_OUTPUT_STRIDES = (8, 16, 32)
+_OUTPUT_STRIDES = (8, 16, 32, 64, 128, 256)
 
 # Options that some encoders have; each says which in `Backbone.options`.
 ENCODER_OPTIONS = (
     "multi_grid",
+    "cascade_blocks",
     "depth_multiplier",
     "divisible_by",
     "nas_stem_output_num_conv_filters",
@@ -23,63 +25,24 @@ _NOT_OF_A_NETWORK = ("label_weights", "sync_batch_norm_method", "batch_norm_deca
 
 
 @dataclasses.dataclass(frozen=True)
-class CellBranch:
-    """One branch of a dense prediction cell (arXiv 1809.04184, section 3).
-
-    Attributes:
-        op: "conv" or "pyramid_pooling".
-        input: The branch it starts from, counted from 0; -1 for the encoder's features.
-        kernel: Height and width of a convolution; (1, 1) is plain, others are separable.
-        rate: Atrous rates of a convolution down and across, at output stride 16.
-        grid_size: Cells down and across that pyramid pooling divides the image into.
-    """
-
-    op: str
-    input: int
-    kernel: tuple[int, int] = (1, 1)
-    rate: tuple[int, int] = (1, 1)
-    grid_size: tuple[int, int] = (1, 1)
-
-    def __post_init__(self) -> None:
-        require(
-            self.op in ("conv", "pyramid_pooling"),
-            f"A dense prediction cell has op {self.op!r}; expected conv or pyramid_pooling.",
-        )
-        numbers = (*self.kernel, *self.rate, *self.grid_size)
-        require(
-            all(number >= 1 for number in numbers) and all(size % 2 for size in self.kernel),
-            f"{self} of a dense prediction cell: expected an odd kernel, and rates and grid sizes "
-            "of 1 or more.",
-        )
-
-    @classmethod
-    def from_reference(cls, branch: Mapping[str, Any]) -> "CellBranch":
-        """A branch of the reference's JSON: {"op": "conv", "kernel": 3, "rate": [1, 6], ...}."""
-        known = {"op", "input", "kernel", "rate", "grid_size", "target_size"}
-        require(
-            set(branch) <= known and {"op", "input"} <= set(branch),
-            f"A dense prediction cell has the branch {dict(branch)}; expected op and input, kernel "
-            "and rate of a convolution, and grid_size of pyramid pooling.",
-        )
-        if branch["op"] == "pyramid_pooling":  # the reference adds kernel and target_size itself
-            return cls("pyramid_pooling", branch["input"], grid_size=_pair(branch["grid_size"]))
-        kernel, rate = branch.get("kernel", 1), branch.get("rate", 1)
-        return cls(branch["op"], branch["input"], kernel=_pair(kernel), rate=_pair(rate))
-
-
-@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """One DeepLab network; field names are those of the reference's `ModelOptions`.
+
+    Fields that the reference has not, because it has neither DeepLabv1 nor cascaded blocks:
+    `cascade_blocks`, `fc_filters`, `fc_kernel_size`, `multi_scale_features`.
 
     Attributes:
         model_variant: Encoder, a key of `deeplab_tf.backbones.BACKBONES`.
         num_classes: Channels of the logits.
-        output_stride: Input size over encoder feature size: 8, 16 or 32 (v3, section 3.1).
+        output_stride: Input size over encoder feature size: 8, 16 or 32 (v3, section 3.1); twice
+            as much for each of the cascade_blocks.
         crop_size: Height and width of the only input the network takes; None for any size.
         atrous_rates: Rates of ASPP's 3x3 branches at this output stride; empty for none (v3,
-            section 3.3).
+            section 3.3). In the heads of v1 and v2, rates of fc6 or of the classifiers.
         multi_grid: Unit rates inside the encoder's last block, or empty for ones (v3, section
             3.2.1). ResNet (as many as that block has units) and Xception (three) only.
+        cascade_blocks: Copies of the last block that follow it, block5 to block7 (v3, section
+            3.2). ResNet only.
         depth_multiplier: Width of the encoder. MobileNet only.
         divisible_by: Channels are rounded to multiples of this; None for 8 at full width, else 1.
             MobileNetV2 only.
@@ -95,7 +58,7 @@ class ModelConfig:
             None for all of it.
         image_pooling_stride: Steps down and across of that average, in features.
         aspp_with_batch_norm: False for DeepLabv2's head, which has no image pooling and no
-            projection: one convolution to the logits for each rate, summed (v2, section 3.3).
+            projection: one convolution to the logits for each rate, summed (v2, section 3.2).
         aspp_with_separable_conv: Atrous branches as depthwise and pointwise convolutions (v3+,
             section 3.1).
         aspp_convs_filters: Channels of every ASPP branch and of their projection.
@@ -113,6 +76,12 @@ class ModelConfig:
         decoder_output_is_logits: The decoder is linear and ends in the logits; needs
             decoder_filters == num_classes.
         logits_kernel_size: Side of the last convolutions of DeepLabv2's head; otherwise 1.
+        fc_filters: Channels of fc6 and fc7, the fully connected layers of VGG-16 as convolutions;
+            0 for the heads without them. There is a pair for each of the atrous_rates (v1, section
+            3.1; v2, Figure 7).
+        fc_kernel_size: Side of fc6: 7 as in VGG-16, 4, or 3 for a large field of view.
+        multi_scale_features: Two small convolutions on the image and on each of the first four
+            poolings, concatenated with fc7 (v1, section 4.3).
         image_pyramid: Scales of the image whose logits are merged in the network (v2, section
             3.2); empty for the image as it is.
         merge_method: How they are merged: "max" or "avg".
@@ -126,6 +95,7 @@ class ModelConfig:
     crop_size: tuple[int, int] | None = None
     atrous_rates: tuple[int, ...] = ()
     multi_grid: tuple[int, ...] = ()
+    cascade_blocks: int = 0
     depth_multiplier: float = 1.0
     divisible_by: int | None = None
     use_bounded_activation: bool = False
@@ -149,16 +119,16 @@ class ModelConfig:
     decoder_use_sum_merge: bool = False
     decoder_output_is_logits: bool = False
     logits_kernel_size: int = 1
+    fc_filters: int = 0
+    fc_kernel_size: int = 3
+    multi_scale_features: bool = False
     image_pyramid: tuple[float, ...] = ()
     merge_method: str = "max"
     prediction_with_upsampled_logits: bool = True
 
     def __post_init__(self) -> None:
         require(self.num_classes >= 1, f"num_classes is {self.num_classes}; at least 1 is needed.")
-        require(
-            self.output_stride in _OUTPUT_STRIDES,
-            f"output_stride is {self.output_stride}; DeepLab's encoders have {_OUTPUT_STRIDES}.",
-        )
+        self._check_output_stride()
         require(
             all(rate >= 1 for rate in self.atrous_rates),
             f"atrous_rates are {self.atrous_rates}; each must be 1 or more.",
@@ -186,7 +156,20 @@ class ModelConfig:
             f"merge_method is {self.merge_method!r}; expected max or avg.",
         )
         self._check_head()
+        self._check_fully_connected()
         self._check_decoder()
+
+    def _check_output_stride(self) -> None:
+        require(
+            0 <= self.cascade_blocks <= 3,
+            f"cascade_blocks is {self.cascade_blocks}; expected 0 to 3, for block5 to block7.",
+        )
+        strides = _OUTPUT_STRIDES[: 3 + self.cascade_blocks]
+        require(
+            self.output_stride in strides,
+            f"output_stride is {self.output_stride}; DeepLab's encoders have {strides}, and with "
+            "cascade_blocks more.",
+        )
 
     def _check_head(self) -> None:
         require(
@@ -202,6 +185,28 @@ class ModelConfig:
         require(
             self.output_stride <= 16 or not self.dense_prediction_cell_config,
             f"output_stride is {self.output_stride}; a dense prediction cell needs 16 or 8.",
+        )
+
+    def _check_fully_connected(self) -> None:
+        require(
+            self.fc_filters >= 0 and self.fc_kernel_size >= 1,
+            f"fc_filters is {self.fc_filters} and fc_kernel_size {self.fc_kernel_size}; expected 0 "
+            "or more channels, and a side of 1 or more.",
+        )
+        require(
+            not self.fc_filters
+            or (
+                bool(self.atrous_rates)
+                and not self.decoder_output_stride
+                and not self.dense_prediction_cell_config
+            ),
+            "fc_filters is for the heads of DeepLabv1 and v2: give fc6's atrous_rates, and neither "
+            "a decoder (decoder_output_stride) nor a dense prediction cell.",
+        )
+        require(
+            not self.multi_scale_features or (self.fc_filters > 0 and len(self.atrous_rates) == 1),
+            "multi_scale_features are concatenated with fc7: they need fc_filters and one of the "
+            f"atrous_rates, found fc_filters={self.fc_filters}, atrous_rates={self.atrous_rates}.",
         )
 
     def _check_decoder(self) -> None:
@@ -297,11 +302,6 @@ class ModelConfig:
         )
         rates = tuple(int(rate) for rate in scaled)
         return dataclasses.replace(self, output_stride=output_stride, atrous_rates=rates)
-
-
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    height, width = (value, value) if isinstance(value, int) else value
-    return height, width
 
 
 def _frozen(value: Any) -> Any:

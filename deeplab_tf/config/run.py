@@ -1,6 +1,7 @@
 """How images are prepared, networks trained, and images met after training."""
 
 import dataclasses
+import math
 
 from deeplab_tf.config.checks import require
 
@@ -175,6 +176,52 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class CRFParams:
+    """The fully connected CRF that refines predictions (arXiv 1210.5644; v1, section 4).
+
+    Defaults are those of DeepLabv2's ResNet-101. Names are pydensecrf's and, in the papers: w2,
+    sigma_gamma, w1, sigma_alpha, sigma_beta.
+
+    Attributes:
+        pos_w: Weight of the smoothness kernel.
+        pos_xy: Its standard deviation in pixels.
+        bi_w: Weight of the appearance kernel.
+        bi_xy: Its standard deviation in pixels.
+        bi_rgb: Its standard deviation in grey levels, 0..255.
+        iterations: Steps of mean field.
+    """
+
+    pos_w: float = 3.0
+    pos_xy: float = 1.0
+    bi_w: float = 4.0
+    bi_xy: float = 67.0
+    bi_rgb: float = 3.0
+    iterations: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("pos_xy", "bi_xy", "bi_rgb"):
+            sigma = getattr(self, name)
+            require(
+                0 < sigma < math.inf,
+                f"{name} of the CRF is {sigma}; it is a standard deviation and must be above 0.",
+            )
+        for name in ("pos_w", "bi_w"):
+            weight = getattr(self, name)
+            require(
+                0 <= weight < math.inf,
+                f"{name} of the CRF is {weight}; it is a weight and cannot be negative.",
+            )
+        require(
+            isinstance(self.iterations, int) and self.iterations >= 0,
+            f"iterations of the CRF are {self.iterations}; expected a whole number, 0 or more.",
+        )
+
+
+CRF_V1 = CRFParams(pos_w=3, pos_xy=3, bi_w=4, bi_xy=121, bi_rgb=5)
+CRF_V2 = CRFParams()
+
+
+@dataclasses.dataclass(frozen=True)
 class InferenceConfig:
     """How an image of any size meets the network in eval, vis and export.
 
@@ -187,6 +234,7 @@ class InferenceConfig:
         resize_factor: That resize ends at sides of k * resize_factor + 1; None for any.
         eval_scales: Scales of the image whose probabilities are averaged (v3, section 4.1).
         add_flipped_images: Whether those of the mirrored image are averaged in too.
+        crf: The CRF that refines these probabilities, or None.
     """
 
     crop_size: tuple[int, int] | None = None
@@ -195,6 +243,7 @@ class InferenceConfig:
     resize_factor: int | None = None
     eval_scales: tuple[float, ...] = (1.0,)
     add_flipped_images: bool = False
+    crf: CRFParams | None = None
 
     def __post_init__(self) -> None:
         require(

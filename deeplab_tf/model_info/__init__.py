@@ -22,6 +22,8 @@ _PARTS = {
     "concat_projection": "ASPP",
     "meta_architecture": "dense prediction cell",
     "decoder": "decoder",
+    "fc": "fc6 and fc7",
+    "msc": "multi-scale features",
     "logits": "logits",
 }
 _COUNTED_LAYERS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Dense)
