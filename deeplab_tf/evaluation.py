@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from deeplab_tf.backbones import get_backbone
+from deeplab_tf.boundary import Border, trimaps
 from deeplab_tf.config import InferenceConfig, ModelConfig
 from deeplab_tf.data.augment import resize_to_range_size
 from deeplab_tf.inference import Prediction, predict
@@ -71,15 +72,25 @@ def label_predictor(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A function from an image, [h, w, 3] of any size, to its labels, int32 [h, w].
 
-    It is compiled once for all sizes; arguments as in `image_predictor`.
+    It is compiled once for all sizes; arguments as in `image_predictor`. With a CRF, labels are the
+    most probable classes after it.
+    """
+    if inference.crf is not None:
+        return _refined_label_predictor(model, config, inference, resize=resize)
+    predictor = image_predictor(model, config, inference, resize=resize)
+    return _compiled(lambda images: predictor(images).labels)
+
+
+def probability_predictor(
+    model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from an image, [h, w, 3] of any size, to probabilities, float32 [h, w, classes].
+
+    They are the network's, before the CRF. Compiled once for all sizes; arguments as in
+    `image_predictor`.
     """
     predictor = image_predictor(model, config, inference, resize=resize)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.float32)])
-    def compiled(image: tf.Tensor) -> tf.Tensor:
-        return predictor(image[None]).labels[0]
-
-    return lambda image: compiled(tf.cast(image, tf.float32)).numpy()
+    return _compiled(lambda images: predictor(images).probabilities)
 
 
 def evaluate(
@@ -99,12 +110,74 @@ def evaluate(
         ignore_label: Label of the pixels that do not count.
         total: Number of examples, for the progress bar.
     """
-    matrix = np.zeros((num_classes, num_classes), np.int64)
+    scores, _ = evaluate_trimaps(
+        predict_labels,
+        examples,
+        widths=(),
+        num_classes=num_classes,
+        ignore_label=ignore_label,
+        total=total,
+    )
+    return scores
+
+
+def evaluate_trimaps(
+    predict_labels: Callable[[np.ndarray], np.ndarray],
+    examples: Iterable[Mapping[str, Any]],
+    *,
+    widths: Sequence[int],
+    around: Border = "void",
+    num_classes: int,
+    ignore_label: int,
+    total: int | None = None,
+) -> tuple[SegmentationScores, dict[int, SegmentationScores]]:
+    """As `evaluate`, and in the same pass in bands around borders, by their width.
+
+    Args:
+        predict_labels: As in `evaluate`.
+        examples: As in `evaluate`.
+        widths: Widths of the bands in pixels of the examples.
+        around: What the bands lie around, see `boundary.trimaps`.
+        num_classes: Number of classes.
+        ignore_label: Label of the pixels that do not count.
+        total: Number of examples, for the progress bar.
+    """
+    matrices = np.zeros((1 + len(widths), num_classes, num_classes), np.int64)
     for example in tqdm(examples, total=total, desc="evaluate", unit="image", leave=False):
-        matrix += confusion_matrix(
-            example["label"],
-            predict_labels(example["image"]),
-            num_classes=num_classes,
-            ignore_label=ignore_label,
-        )
-    return scores_from_confusion(matrix)
+        label, prediction = example["label"], predict_labels(example["image"])
+        bands = trimaps(label, widths=widths, ignore_label=ignore_label, around=around)
+        counted = [label, *(np.where(band, label, np.uint8(ignore_label)) for band in bands)]
+        for matrix, labels in zip(matrices, counted, strict=True):
+            matrix += confusion_matrix(
+                labels, prediction, num_classes=num_classes, ignore_label=ignore_label
+            )
+    whole, *in_bands = map(scores_from_confusion, matrices)
+    return whole, dict(zip(widths, in_bands, strict=True))
+
+
+def _compiled(predict: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of batches as one of a single image, compiled once for all sizes."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.float32)])
+    def compiled(image: tf.Tensor) -> tf.Tensor:
+        return predict(image[None])[0]
+
+    return lambda image: compiled(tf.cast(image, tf.float32)).numpy()
+
+
+def _refined_label_predictor(
+    model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool
+) -> Callable[[np.ndarray], np.ndarray]:
+    from deeplab_tf import crf
+
+    params = inference.crf
+    assert params is not None
+    crf.compile_kernels()
+    predict_probabilities = probability_predictor(model, config, inference, resize=resize)
+
+    def predict_labels(image: np.ndarray) -> np.ndarray:
+        pixels = np.rint(image).astype(np.uint8)  # resized ones are floating point
+        refined = crf.dense_crf(pixels, predict_probabilities(image), params)
+        return refined.argmax(axis=-1).astype(np.int32)
+
+    return predict_labels

@@ -1,5 +1,6 @@
 """Writing a trained network as a SavedModel or a frozen graph, served without this package."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from deeplab_tf.crf.graph import dense_crf_graph
 from deeplab_tf.data.output import temporary_sibling, write_file
 from deeplab_tf.evaluation import image_predictor
 from deeplab_tf.model_card import ModelCard
@@ -27,7 +29,8 @@ def export_saved_model(
 
     Its only signature, "serving_default", maps "ImageTensor", uint8 [b, h, w, 3] RGB, to
     "SemanticPredictions", int32 [b, h, w], and "SemanticProbabilities", float32
-    [b, h, w, classes]. The model card, with class names and palette, is written into it as
+    [b, h, w, classes]; both after the CRF, if the card has one, which sees the images as they
+    come. The model card, with class names and palette, is written into it as
     `assets.extra/config.json`.
 
     Differs: the reference's `export_model.py` writes a frozen graph (`export_frozen_graph`) that
@@ -100,12 +103,13 @@ def _serving_function(
     model: keras.Model, card: ModelCard
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     predictor = image_predictor(model, card.model, card.inference)
+    crf = card.inference.crf
 
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        prediction = predictor(images)
-        return {
-            "SemanticPredictions": prediction.labels,
-            "SemanticProbabilities": prediction.probabilities,
-        }
+        labels, probabilities = predictor(images)
+        if crf is not None:
+            probabilities = dense_crf_graph(images, probabilities, **dataclasses.asdict(crf))
+            labels = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+        return {"SemanticPredictions": labels, "SemanticProbabilities": probabilities}
 
     return serve

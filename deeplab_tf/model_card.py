@@ -69,8 +69,8 @@ def differences(first: Any, second: Any, prefix: str = "") -> list[str]:
     lines = []
     for field in dataclasses.fields(first):
         a, b = getattr(first, field.name), getattr(second, field.name)
-        if dataclasses.is_dataclass(a):
-            lines += differences(a, b, prefix=f"{field.name}.")
+        if dataclasses.is_dataclass(a) and dataclasses.is_dataclass(b):
+            lines += differences(a, b, prefix=f"{prefix}{field.name}.")
         elif a != b:
             lines.append(f"{prefix}{field.name}: {a!r}, now {b!r}")
     return lines
@@ -99,9 +99,11 @@ def _value(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return _from_json(hint, value)
     item = (typing.get_args(hint) or (None,))[0]
-    if dataclasses.is_dataclass(item):
+    if not dataclasses.is_dataclass(item):
+        return _tuples(value)
+    if typing.get_origin(hint) is tuple:
         return tuple(_from_json(item, fields) for fields in value)
-    return _tuples(value)
+    return None if value is None else _from_json(item, value)
 
 
 def _tuples(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """One step of training: loss, gradients and update, and what batch norm does in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -100,6 +100,28 @@ def set_batch_norm(model: keras.Model, config: TrainConfig) -> None:
         if isinstance(layer, BatchNormalization):
             layer.momentum = config.batch_norm_decay or min(layer.momentum, longest)
             layer.frozen_statistics = not config.fine_tune_batch_norm
+
+
+def freeze_layers(model: keras.Model, trained_layers: Sequence[str]) -> None:
+    """Leaves all weights as they are, but for those of layers whose names begin so.
+
+    Args:
+        model: The network.
+        trained_layers: Beginnings of names; none for a network that learns as a whole.
+
+    Raises:
+        ValueError: No layer's name begins with one of them.
+    """
+    names = [layer.name for layer in model.layers if layer.weights]
+    for beginning in trained_layers:
+        if not any(name.startswith(beginning) for name in names):
+            raise ValueError(
+                f"--trained_layers={beginning}: no layer of {model.name} begins so; there are "
+                f"{', '.join(sorted({name.split('.')[0] for name in names}))}."
+            )
+    if trained_layers:
+        for layer in model.layers:
+            layer.trainable = layer.name.startswith(tuple(trained_layers))
 
 
 def _drop_paths(

@@ -1,5 +1,6 @@
 """The training loop: steps on random crops, with validation, checkpoints and exact resume."""
 
+import dataclasses
 import math
 import os
 import time
@@ -12,15 +13,21 @@ from tqdm import tqdm
 
 from deeplab_tf import optimizers
 from deeplab_tf.backbones import get_backbone
+from deeplab_tf.config import InferenceConfig
 from deeplab_tf.data import pipeline
 from deeplab_tf.deeplab import build_deeplab
 from deeplab_tf.evaluation import evaluate, label_predictor
 from deeplab_tf.metrics import SegmentationScores
 from deeplab_tf.model_card import FILENAME, ModelCard, differences
 from deeplab_tf.summaries import Summaries
-from deeplab_tf.train_step import Loss, set_batch_norm, train_step
+from deeplab_tf.train_step import Loss, freeze_layers, set_batch_norm, train_step
 from deeplab_tf.visualization import panel
-from deeplab_tf.weights import initialize_from_checkpoint, training_checkpoint
+from deeplab_tf.weights import (
+    initialize_from_checkpoint,
+    initialize_from_keras_vgg16,
+    is_keras_vgg16,
+    training_checkpoint,
+)
 
 _PICTURES = 4
 
@@ -47,7 +54,8 @@ def train(
         val_split: Split to score on; None for no validation.
         logdir: Folder of checkpoints, model card and summaries; made if it does not exist.
         initial_checkpoint: Checkpoint that a new run begins with; one that goes on has no use for
-            it. See `weights.initialize_from_checkpoint`.
+            it. See `weights.initialize_from_checkpoint`; "keras_vgg16" and .h5 files are for
+            `weights.initialize_from_keras_vgg16`.
         initial_class_names: Classes of that checkpoint, where they are known.
         val_interval_steps: Steps between validations; there is always one at the end.
         save_interval_secs: Seconds between checkpoints; one is always written at the end and when
@@ -70,6 +78,7 @@ def train(
     keras.utils.set_random_seed(card.train.seed)
     model = build_deeplab(card.model)
     set_batch_norm(model, card.train)
+    freeze_layers(model, card.train.trained_layers)
     optimizer = optimizers.build_optimizer(card.train, model.trainable_variables)
     manager = tf.train.CheckpointManager(
         training_checkpoint(model, optimizer), logdir, max_to_keep=3, checkpoint_name="model.ckpt"
@@ -85,7 +94,9 @@ def train(
     # Here, because a run that cannot start leaves no folder behind.
     os.makedirs(logdir, exist_ok=True)
     card.save(logdir)
-    predict_labels = label_predictor(model, card.model, card.inference, resize=False)
+    predict_labels = label_predictor(
+        model, card.model, _validation_inference(card.inference), resize=False
+    )
     summaries, scores, saved = Summaries(logdir), None, time.monotonic()
     steps = _steps(train_step(model, optimizer, card), optimizer, batches, card)
     try:
@@ -116,14 +127,19 @@ def _resume(manager: tf.train.CheckpointManager, initial_checkpoint: str | None)
 def _initialize(
     model: keras.Model, card: ModelCard, checkpoint: str, class_names: Sequence[str] | None
 ) -> None:
-    report = initialize_from_checkpoint(
-        model,
-        checkpoint,
-        initialize_last_layer=card.train.initialize_last_layer,
-        last_layers_contain_logits_only=card.train.last_layers_contain_logits_only,
-        class_names=card.dataset.class_names,
-        checkpoint_class_names=class_names,
-    )
+    logits_only = card.train.last_layers_contain_logits_only
+    if is_keras_vgg16(checkpoint):
+        keeps_head = not card.train.initialize_last_layer and not logits_only
+        report = initialize_from_keras_vgg16(model, checkpoint, backbone_only=keeps_head)
+    else:
+        report = initialize_from_checkpoint(
+            model,
+            checkpoint,
+            initialize_last_layer=card.train.initialize_last_layer,
+            last_layers_contain_logits_only=logits_only,
+            class_names=card.dataset.class_names,
+            checkpoint_class_names=class_names,
+        )
     tqdm.write(str(report))
 
 
@@ -227,6 +243,13 @@ def _validate(
         ],
     )
     return scores
+
+
+def _validation_inference(inference: InferenceConfig) -> InferenceConfig:
+    """Once, as it is: several scales, mirror images and the CRF would take longer than training."""
+    return dataclasses.replace(
+        inference, eval_scales=(1.0,), add_flipped_images=False, crf=None, eval_output_stride=None
+    )
 
 
 def _check_card(card: ModelCard) -> None:

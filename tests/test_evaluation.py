@@ -6,9 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from deeplab_tf import InferenceConfig, build_deeplab
+from deeplab_tf import InferenceConfig, build_deeplab, crf
 from deeplab_tf.backbones import get_backbone
-from deeplab_tf.evaluation import evaluate, label_predictor, network_config
+from deeplab_tf.config import CRFParams
+from deeplab_tf.evaluation import (
+    evaluate,
+    label_predictor,
+    network_config,
+    probability_predictor,
+)
 from deeplab_tf.inference import predict
 from tests import golden_cases, tiny_run
 
@@ -106,3 +112,37 @@ def test_several_scales_leave_the_image_pyramid_out():
         InferenceConfig(add_flipped_images=True),
     ):
         assert network_config(config, inference) == tiny_run.MODEL
+
+
+CRF = CRFParams(pos_w=2, pos_xy=2, bi_w=5, bi_xy=20, bi_rgb=20, iterations=3)
+
+
+@pytest.mark.parametrize("size", [None, (30, 71)])
+def test_the_crf_sees_image_and_probabilities_at_one_size(size):
+    """That of the image that is given; the network may see it at another one."""
+    model, image = tiny_run.random_network(), tiny_run.scene(0)[0]
+    resized = {} if size is None else {"min_resize_value": size[0], "max_resize_value": size[1]}
+    inference = InferenceConfig(**resized, crf=CRF)
+    labels = label_predictor(model, tiny_run.MODEL, inference)(image)
+    probabilities = probability_predictor(model, tiny_run.MODEL, inference)(image)
+    assert probabilities.shape == (*image.shape[:2], 3)
+    assert labels.dtype == np.int32
+    refined = crf.dense_crf(image, probabilities, CRF)
+    np.testing.assert_array_equal(labels, refined.argmax(-1))
+    assert (labels != probabilities.argmax(-1)).mean() > 0.05
+    plain = dataclasses.replace(inference, crf=None)
+    before = label_predictor(model, tiny_run.MODEL, plain)(image)
+    if size is None:  # resized labels are repeated, resized probabilities interpolated
+        np.testing.assert_array_equal(before, probabilities.argmax(-1))
+
+
+def test_the_crf_sees_a_resized_image_rounded():
+    """As the examples of records come that are resized to a range."""
+    model, image = tiny_run.random_network(), tiny_run.scene(0)[0]
+    resized = image + np.random.default_rng(0).uniform(-0.49, 0.49, image.shape)
+    resized = resized.clip(0, 255).astype(np.float32)
+    inference = InferenceConfig(min_resize_value=30, crf=CRF)
+    labels = label_predictor(model, tiny_run.MODEL, inference, resize=False)(resized)
+    predict_probabilities = probability_predictor(model, tiny_run.MODEL, inference, resize=False)
+    refined = crf.dense_crf(image, predict_probabilities(resized), CRF)
+    np.testing.assert_array_equal(labels, refined.argmax(-1))

@@ -1,5 +1,6 @@
 """What is exported computes what was evaluated, in everything that can load it."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -13,10 +14,11 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, build_deeplab
+from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, build_deeplab, crf
 from deeplab_tf.backbones import get_backbone
+from deeplab_tf.config import CRFParams
 from deeplab_tf.data.dataset_info import DatasetInfo
-from deeplab_tf.evaluation import label_predictor
+from deeplab_tf.evaluation import label_predictor, probability_predictor
 from deeplab_tf.export import export_frozen_graph, export_saved_model
 from deeplab_tf.inference import predict
 from deeplab_tf.model_card import ModelCard
@@ -290,6 +292,75 @@ def test_an_interrupted_write_leaves_nothing(model, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         export_saved_model(model, CARD, export_path=tmp_path / "export")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- With the dense CRF ---------------------------------------------------------------------------
+
+# The network sees these images at another size, the CRF at their own.
+REFINED_CARD = dataclasses.replace(
+    CARD,
+    inference=InferenceConfig(
+        min_resize_value=56,
+        max_resize_value=97,
+        crf=CRFParams(pos_w=2, pos_xy=2, bi_w=4, bi_xy=20, bi_rgb=13, iterations=10),
+    ),
+)
+REFINED_SHAPES = [(2, 50, 31), (1, 64, 65), (1, 1, 1)]
+
+
+@pytest.fixture(scope="module")
+def refined(model):
+    """Labels and probabilities of evaluation for the images of each shape, by the numba CRF."""
+    inference = REFINED_CARD.inference
+    predict_labels = label_predictor(model, CARD.model, inference)
+    predict_probabilities = probability_predictor(model, CARD.model, inference)
+    results = []
+    for shape in REFINED_SHAPES:
+        images = _images(*shape)
+        probabilities = [
+            crf.dense_crf(image, predict_probabilities(image), inference.crf) for image in images
+        ]
+        labels = np.stack([predict_labels(image) for image in images])
+        before = np.stack([predict_probabilities(image).argmax(-1) for image in images])
+        assert shape == (1, 1, 1) or 0.02 < (labels != before).mean() < 0.9
+        results.append((labels, np.stack(probabilities)))
+    return results
+
+
+def assert_refined_alike(labels, probabilities, expected_labels, expected_probabilities):
+    """Within what two lattices agree to (tests/golden/crf/README.md)."""
+    error = np.abs(probabilities - expected_probabilities)
+    assert error.mean() <= 1e-5
+    assert np.quantile(error, 0.999) <= 1e-3
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    first, second = np.sort(expected_probabilities)[..., :-3:-1].transpose(3, 0, 1, 2)
+    sure = first - second > 1e-2
+    np.testing.assert_array_equal(labels[sure], expected_labels[sure])
+
+
+def test_the_refined_export_in_a_fresh_process(model, refined, tmp_path):
+    export_saved_model(model, REFINED_CARD, export_path=tmp_path / "1")
+    images = {str(i): _images(*shape) for i, shape in enumerate(REFINED_SHAPES)}
+    np.savez(tmp_path / "images.npz", **images)
+    files = [tmp_path / "1", tmp_path / "images.npz", tmp_path / "results.npz"]
+    subprocess.run([sys.executable, "-I", "-c", SERVE_ELSEWHERE, *files], check=True, cwd=tmp_path)
+    results = np.load(tmp_path / "results.npz")
+    for i, expected in enumerate(refined):
+        for loader in ("tf2", "tf1"):
+            labels = results[f"{loader}/{i}/SemanticPredictions"]
+            assert labels.dtype == np.int32
+            assert_refined_alike(labels, results[f"{loader}/{i}/SemanticProbabilities"], *expected)
+
+
+def test_a_refined_frozen_graph(model, refined, tmp_path):
+    export_frozen_graph(model, REFINED_CARD, export_path=tmp_path / "frozen.pb")
+    graph = tf.compat.v1.GraphDef.FromString((tmp_path / "frozen.pb").read_bytes())
+    tensors = ["SemanticPredictions:0", "SemanticProbabilities:0"]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.import_graph_def(graph, name="")
+        for shape, expected in zip(REFINED_SHAPES, refined, strict=True):
+            results = session.run(tensors, {"ImageTensor:0": _images(*shape)})
+            assert_refined_alike(*results, *expected)
 
 
 def _compile(source, folder):

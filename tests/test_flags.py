@@ -125,7 +125,7 @@ def test_documented_commands_describe_the_network_of_a_tf1_checkpoint(
 
 def test_obsolete_flags_say_what_there_is_in_their_place(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "train", lambda card, **options: None)
-    monkeypatch.setattr("deeplab_tf.cli.commands._records", lambda: KNOWN_DATASETS["ade20k"])
+    monkeypatch.setattr("deeplab_tf.cli.inputs.records", lambda: KNOWN_DATASETS["ade20k"])
     done = run(
         "train.py",
         "--dataset_dir=data",

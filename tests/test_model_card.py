@@ -7,11 +7,11 @@ import os
 import pytest
 
 from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig
-from deeplab_tf.config import CellBranch
+from deeplab_tf.config import CellBranch, CRFParams
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.model_card import ModelCard, differences
 
-# No field has its default value, but for the dense prediction cell, which excludes some others.
+# No field has its default value, but for those of two heads that exclude some others.
 CARD = ModelCard(
     model=ModelConfig(
         model_variant="resnet_v1_50_beta",
@@ -20,6 +20,7 @@ CARD = ModelCard(
         crop_size=(321, 513),
         atrous_rates=(12, 24, 36),
         multi_grid=(1, 2, 4),
+        cascade_blocks=2,
         depth_multiplier=0.5,
         divisible_by=4,
         use_bounded_activation=True,
@@ -84,6 +85,7 @@ CARD = ModelCard(
         hard_example_mining_step=100,
         top_k_percent_pixels=0.25,
         label_weights=(1.0, 0.1, 2.5),
+        trained_layers=("logits.", "fc7"),
         seed=7,
     ),
     inference=InferenceConfig(
@@ -93,6 +95,8 @@ CARD = ModelCard(
         resize_factor=8,
         eval_scales=(0.5, 1.0),
         add_flipped_images=True,
+        crf=CRFParams(pos_w=1.5, pos_xy=2, bi_w=5, bi_xy=49, bi_rgb=4, iterations=5),
+        eval_output_stride=16,
     ),
     dataset=DatasetInfo(
         name="Straße",
@@ -109,6 +113,12 @@ WITH_CELL = dataclasses.replace(
             CellBranch("conv", -1, kernel=(3, 3), rate=(1, 6)),
             CellBranch("pyramid_pooling", 0, grid_size=(2, 4)),
         )
+    ),
+)
+WITH_FULLY_CONNECTED = dataclasses.replace(
+    CARD,
+    model=ModelConfig(
+        atrous_rates=(12,), fc_filters=1024, fc_kernel_size=4, multi_scale_features=True
     ),
 )
 OTHER = ModelCard(
@@ -131,7 +141,7 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize("card", [CARD, WITH_CELL, OTHER])
+@pytest.mark.parametrize("card", [CARD, WITH_CELL, WITH_FULLY_CONNECTED, OTHER])
 def test_round_trip(tmp_path, card):
     card.save(tmp_path)
     assert ModelCard.load(tmp_path) == card
@@ -141,7 +151,8 @@ def test_round_trip(tmp_path, card):
 def test_the_cards_differ_from_the_defaults_in_every_field():
     """So the round trip is one of every field, and each one's difference is seen."""
     assert differences(CARD, CARD) == []
-    lines = [*differences(CARD, OTHER), *differences(WITH_CELL, OTHER)]
+    cards = (CARD, WITH_CELL, WITH_FULLY_CONNECTED)
+    lines = [line for card in cards for line in differences(card, OTHER)]
     assert {line.split(":")[0] for line in lines} == {".".join(field) for field in FIELDS}
 
 
@@ -149,6 +160,16 @@ def test_a_difference_names_field_and_values():
     train = dataclasses.replace(CARD.train, momentum=0.95)
     changed = dataclasses.replace(CARD, train=train)
     assert differences(CARD, changed) == ["train.momentum: 0.8, now 0.95"]
+
+
+def test_a_difference_in_the_crf_names_its_field():
+    crf = dataclasses.replace(CARD.inference.crf, bi_xy=50)
+    inference = dataclasses.replace(CARD.inference, crf=crf)
+    changed = dataclasses.replace(CARD, inference=inference)
+    assert differences(CARD, changed) == ["inference.crf.bi_xy: 49, now 50"]
+    without = dataclasses.replace(CARD, inference=dataclasses.replace(inference, crf=None))
+    assert differences(CARD, without) == [f"inference.crf: {CARD.inference.crf!r}, now None"]
+    assert differences(without, CARD) == [f"inference.crf: None, now {CARD.inference.crf!r}"]
 
 
 def test_a_missing_card_is_an_error_that_names_it(tmp_path):
@@ -174,6 +195,9 @@ def test_a_missing_card_is_an_error_that_names_it(tmp_path):
             1,
             r"InferenceConfig has no fields \['scales'\]; it has .*eval_scales",
         ),
+        ("inference", "crf", {"bi_xy": 0}, "bi_xy of the CRF is 0"),
+        ("inference", "crf", {"w": 1}, r"CRFParams has no fields \['w'\]; it has"),
+        ("inference", "crf", [4, 67, 3], r"CRFParams is \[4, 67, 3\]; expected its fields"),
         ("model", "dense_prediction_cell_config", [{"op": "conv", "input": 0}], "Branch 0 of"),
         ("model", "dense_prediction_cell_config", [{"op": "conv"}], r"CellBranch lacks .*'input'"),
         ("model", "dense_prediction_cell_config", 1, "not iterable"),

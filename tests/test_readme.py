@@ -50,7 +50,7 @@ def test_the_commands_for_your_own_images(tmp_path):
 def test_the_library_examples(tmp_path, capsys):
     from deeplab_tf import ModelConfig, build_deeplab, weights
 
-    first, second = _blocks("python")
+    first, second, third = _blocks("python")
     names = {"images": np.zeros((1, 33, 49, 3), np.float32)}
     exec(first, names)
     assert names["logits"].shape == (1, 33, 49, 21)
@@ -63,6 +63,10 @@ def test_the_library_examples(tmp_path, capsys):
     assert names["report"].missing == names["report"].unused == []
     np.testing.assert_allclose(np.asarray(names["probabilities"]).sum(-1), 1, atol=1e-5)
     assert "41,258,213" in capsys.readouterr().out
+
+    names["image"] = names["images"][0].astype(np.uint8)
+    exec(third, names)
+    np.testing.assert_allclose(names["refined"].sum(-1), 1, atol=1e-5)
 
 
 def test_the_table_of_presets_is_complete():

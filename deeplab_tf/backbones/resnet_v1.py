@@ -91,6 +91,12 @@ def resnet_v1(
     ):
         if multi_grid and in_cascade:
             rate *= multi_grid[u - 1]
+        if stride > 1 and rate > 1:
+            raise ValueError(
+                f"multi_grid is {multi_grid}, but {name} strides at output_stride="
+                f"{output_stride}, and a convolution cannot do both: end multi_grid in 1, or lower "
+                "output_stride to 32 or less."
+            )
         x, residual = _unit(x, block, stride=stride, rate=rate, name=name)
         nominal_stride *= nominal
         low_level[nominal_stride] = residual

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 
 from absl import app, logging
 
-from deeplab_tf.cli.commands import evaluate, export, model_info, train, visualize
+from deeplab_tf.cli.commands import crf_search, evaluate, export, model_info, train, visualize
 from deeplab_tf.cli.flag_table import define_flags, report_obsolete_flags
 from deeplab_tf.data.records import READ_ERRORS
 
-__all__ = ["evaluate", "export", "model_info", "run", "train", "visualize"]
+__all__ = ["crf_search", "evaluate", "export", "model_info", "run", "train", "visualize"]
 
 
 def run(main: Callable[[], None], script: str) -> None:
@@ -35,7 +35,7 @@ def run(main: Callable[[], None], script: str) -> None:
             main()
         except KeyboardInterrupt:
             sys.exit(130)
-        except (ValueError, OSError, FloatingPointError, *READ_ERRORS) as error:
+        except (ValueError, OSError, FloatingPointError, ImportError, *READ_ERRORS) as error:
             sys.exit(f"{os.path.basename(argv[0])}: error: {_message(error)}")
 
     app.run(checked_main)

@@ -7,11 +7,13 @@ from typing import Any
 
 from absl import flags
 
+from deeplab_tf.cli.crf_flags import chosen_crf
 from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.config import CellBranch, DataConfig, InferenceConfig, ModelConfig, TrainConfig
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.presets import RECIPES, Recipe
 
 FLAGS = flags.FLAGS
 
@@ -39,22 +41,56 @@ def given(name: str) -> bool:
 
 def training_card(info: DatasetInfo) -> ModelCard:
     """What the flags of train.py ask for, on a data set."""
-    data = replace(DataConfig(), **_given_fields(DataConfig))
+    recipe = chosen_recipe()
+    data = replace(recipe.data if recipe else DataConfig(), **_given_fields(DataConfig))
+    train = recipe.train if recipe else TrainConfig()
+    inference = recipe.inference if recipe else InferenceConfig()
     if given("train_crop_size"):
         data = replace(data, crop_size=size("train_crop_size"))
+        inference = replace(inference, crop_size=None)  # the recipe's is that of its own images
     return ModelCard(
-        model=model_from_flags(info.num_classes),
+        model=model_from_flags(info.num_classes, recipe),
         data=data,
-        train=replace(TrainConfig(), **_given_fields(TrainConfig)),
-        inference=replace(InferenceConfig(), **_given_fields(InferenceConfig)),
+        train=replace(train, **_given_fields(TrainConfig)),
+        inference=replace(inference, **_given_fields(InferenceConfig)),
         dataset=info,
     )
 
 
-def model_from_flags(num_classes: int) -> ModelConfig:
-    """The network of the preset, if there is one, with what the model flags change."""
+def chosen_recipe() -> Recipe | None:
+    """The one of --recipe."""
+    if not FLAGS.recipe:
+        return None
+    if FLAGS.preset:
+        raise ValueError(
+            f"--recipe={FLAGS.recipe} has a network of its own: leave --preset={FLAGS.preset} out, "
+            "or change single settings of it with their flags."
+        )
+    return RECIPES[FLAGS.recipe]
+
+
+def train_split(info: DatasetInfo) -> str:
+    """The split to train on: the flag's, or the recipe's if this is its data set."""
+    recipe = chosen_recipe()
+    if recipe is None or recipe.dataset != info.name or given("train_split"):
+        return FLAGS.train_split
+    return recipe.train_split
+
+
+def initial_checkpoint() -> str | None:
+    """What the weights of a new run start from: the flag's, or the recipe's; None for scratch."""
+    recipe = chosen_recipe()
+    if given("tf_initial_checkpoint") or recipe is None:
+        return FLAGS.tf_initial_checkpoint or None
+    return recipe.initial_checkpoint
+
+
+def model_from_flags(num_classes: int, recipe: Recipe | None = None) -> ModelConfig:
+    """The network of the recipe or the preset, if one is given, with what the flags change."""
     # From the start, because fields are checked against each other.
     changes = {"num_classes": num_classes, **_given_fields(ModelConfig)}
+    if recipe is not None:
+        return recipe.model.changed(**changes)
     if FLAGS["preset"].value:
         return ModelConfig.from_preset(FLAGS["preset"].value, **changes)
     return ModelConfig(**changes)
@@ -84,7 +120,7 @@ def card_of(
     known = weights.find_zoo_model(asked_for)
     if weights.is_of_a_run(checkpoint):
         card = ModelCard.load(os.path.dirname(checkpoint) or ".")
-        card = replace(card, model=_changed(card.model, "the model card"))
+        card = replace(card, model=_changed(_after_training(card), "the model card"))
         if info is not None:
             check_same_classes(card.dataset, info)
     elif known is not None:
@@ -106,6 +142,8 @@ def card_of(
         changes["crop_size"] = size(crop_flag)
     if given(scales_flag):
         changes["eval_scales"] = _value(scales_flag)
+    changes["crf"] = chosen_crf(card.inference.crf)
+    changes["eval_output_stride"] = None  # the network has it now
     return replace(card, inference=replace(card.inference, **changes))
 
 
@@ -157,6 +195,12 @@ def size(flag: str) -> tuple[int, int]:
     return values[0], values[1]
 
 
+def _after_training(card: ModelCard) -> ModelConfig:
+    """A run's network at the output stride that its recipe evaluates at."""
+    stride = card.inference.eval_output_stride
+    return card.model if stride is None else card.model.at_output_stride(stride)
+
+
 def _changed(model: ModelConfig, source: str) -> ModelConfig:
     """A network with what flags may change of it; ValueError if they contradict its weights."""
     changes = _given_fields(ModelConfig)
@@ -182,7 +226,7 @@ def _given_fields(config: type) -> dict[str, Any]:
     values = {}
     for field in fields(config):
         flag = _RENAMED.get(field.name, field.name)
-        if field.name != "crop_size" and given(flag):
+        if field.name not in ("crop_size", "crf") and given(flag):
             values[field.name] = _VALUES.get(flag, _value)(flag)
     return values
 

@@ -4,19 +4,14 @@ import dataclasses
 import json
 import os
 import sys
-import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
 
 from absl import flags
 
-from deeplab_tf.cli import cards
-from deeplab_tf.colormap import voc_colormap
-from deeplab_tf.config import InferenceConfig, ModelConfig
-from deeplab_tf.data.dataset_info import DatasetInfo
-from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS, KNOWN_DATASETS, describe_records
+from deeplab_tf.cli import cards, crf_flags, inputs
+from deeplab_tf.config import CRFParams, ModelConfig
+from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS
 from deeplab_tf.data.output import write_file
-from deeplab_tf.model_card import ModelCard
 
 FLAGS = flags.FLAGS
 
@@ -25,17 +20,24 @@ def train() -> None:
     """train.py: trains, or goes on training, the network that the flags describe."""
     from deeplab_tf import training, weights
 
-    info = _records()
+    info = inputs.training_data()
     card = cards.training_card(info)
     _check_crop(card.data.crop_size, card.model.output_stride, flag="train_crop_size")
     _check_rates(card.model, card.data.crop_size)
     _check_pooling(card.model, card.data.crop_size)
-    train_split = _split(info, "train_split")
-    val_split = _validation_split(info)
-    initial, initial_names = None, None
-    if FLAGS.tf_initial_checkpoint:
-        initial = weights.locate_checkpoint(FLAGS.tf_initial_checkpoint)
-        initial_names = _class_names(FLAGS.tf_initial_checkpoint, initial)
+    train_split = inputs.resolved(info, "train_split", cards.train_split(info))
+    start = cards.initial_checkpoint()
+    if FLAGS.dry_run:
+        from deeplab_tf.cli.dry_run import description
+
+        recipe = cards.chosen_recipe()
+        print(description(card, recipe=recipe, train_split=train_split, initial_checkpoint=start))
+        return
+    val_split = inputs.validation_split(info)
+    initial, initial_names = start, None
+    if start is not None and not weights.is_keras_vgg16(start):
+        initial = weights.locate_checkpoint(start)
+        initial_names = inputs.class_names(start, initial)
     scores = training.train(
         card,
         dataset_dir=FLAGS.dataset_dir,
@@ -58,21 +60,24 @@ def train() -> None:
 
 def evaluate() -> None:
     """eval.py: prints the scores of a checkpoint on a split and writes them as JSON."""
-    from deeplab_tf import evaluation, metrics
+    from deeplab_tf import boundary, evaluation, metrics
 
-    info = _records()
-    split = _split(info, "eval_split")
-    for checkpoint in _checkpoints(FLAGS.checkpoint_dir):
+    info = inputs.records()
+    split = inputs.split(info, "eval_split")
+    widths, around = _trimap_widths(), FLAGS.trimap_around
+    for checkpoint in inputs.checkpoints(FLAGS.checkpoint_dir):
         card = cards.card_of(
             checkpoint, FLAGS.checkpoint_dir, crop_flag="eval_crop_size", info=info
         )
-        logdir = _scores_folder(checkpoint)
+        logdir = inputs.scores_folder(checkpoint)
         predict_labels = evaluation.label_predictor(
-            _load_model(card, checkpoint), card.model, card.inference, resize=False
+            inputs.load_model(card, checkpoint), card.model, card.inference, resize=False
         )
-        scores = evaluation.evaluate(
+        scores, bands = evaluation.evaluate_trimaps(
             predict_labels,
-            _examples(info, split, card.inference),
+            inputs.examples(info, split, card.inference),
+            widths=widths,
+            around=around,
             num_classes=info.num_classes,
             ignore_label=info.ignore_label,
             total=info.splits[split],
@@ -86,6 +91,11 @@ def evaluate() -> None:
             "inference": dataclasses.asdict(card.inference),
             **metrics.scores_to_json(scores, info.class_names),
         }
+        if widths:
+            print("\n" + boundary.format_trimap_scores(bands, scores, around=around))
+            result["trimaps"] = boundary.trimap_scores_to_json(
+                bands, scores, info.class_names, around=around
+            )
         path = os.path.join(logdir, f"scores_{split}.json")
         write_file(path, json.dumps(result, indent=2).encode())
         print(f"Written to {path}.")
@@ -104,23 +114,23 @@ def visualize() -> None:
     if FLAGS.images is not None:
         files = image_files.find_images(FLAGS.images)
     else:
-        info = _records()
-        split = _split(info, "vis_split")
-    checkpoint = _located(FLAGS.checkpoint_dir)
+        info = inputs.records()
+        split = inputs.split(info, "vis_split")
+    checkpoint = inputs.located(FLAGS.checkpoint_dir)
     card = cards.card_of(checkpoint, FLAGS.checkpoint_dir, crop_flag="vis_crop_size", info=info)
     if info is None:
         examples, total = image_files.file_examples(files), len(files)
     else:
-        examples, total = _examples(info, split, card.inference), info.splits[split]
+        examples, total = inputs.examples(info, split, card.inference), info.splits[split]
     predict_labels = evaluation.label_predictor(
-        _load_model(card, checkpoint), card.model, card.inference, resize=info is None
+        inputs.load_model(card, checkpoint), card.model, card.inference, resize=info is None
     )
     summary = visualization.visualize_predictions(
         examples,
         predict_labels,
         output_dir=FLAGS.vis_logdir,
         class_names=card.dataset.class_names,
-        palette=_palette(card.dataset),
+        palette=inputs.palette(card.dataset),
         ignore_label=card.dataset.ignore_label,
         save_raw=FLAGS.also_save_raw_predictions,
         raw_ids=CITYSCAPES_LABEL_IDS if card.dataset.name == "cityscapes" else None,
@@ -134,7 +144,7 @@ def export() -> None:
     from deeplab_tf import export as exporting
     from deeplab_tf import weights
 
-    checkpoint = _located(FLAGS.checkpoint_path)
+    checkpoint = inputs.located(FLAGS.checkpoint_path)
     card = cards.card_of(
         checkpoint,
         FLAGS.checkpoint_path,
@@ -147,7 +157,7 @@ def export() -> None:
             f"--save_inference_graph goes with a frozen graph, but --export_path={path} is none: "
             "end it in .pb."
         )
-    model = _load_model(card, checkpoint)
+    model = inputs.load_model(card, checkpoint)
     if path.endswith(".pb"):
         exporting.export_frozen_graph(
             model, card, export_path=path, inference_graph=FLAGS.save_inference_graph
@@ -169,133 +179,60 @@ def model_info() -> None:
     print(count(cards.model_from_flags(FLAGS.num_classes), cards.size("image_size")))
 
 
-def _records() -> DatasetInfo:
-    """What is known of the records in --dataset_dir."""
-    info = describe_records(FLAGS.dataset_dir, FLAGS.dataset)
-    if cards.given("dataset"):
-        known = cards.known_dataset()
-        if known.num_classes != info.num_classes:
-            raise ValueError(
-                f"--dataset={FLAGS.dataset} has {known.num_classes} classes, but the records of "
-                f"--dataset_dir={FLAGS.dataset_dir} have {info.num_classes} ({info.name}): leave "
-                "the flag out."
-            )
-    return info
+def crf_search() -> None:
+    """`python -m deeplab_tf.crf`: searches parameters of the CRF on some images of a split."""
+    from deeplab_tf import evaluation
+    from deeplab_tf.crf import search
 
+    info = inputs.records()
+    split = inputs.split(info, "eval_split")
+    if FLAGS.max_images < 1:
+        raise ValueError(f"--max_images={FLAGS.max_images}: expected 1 or more.")
+    chosen = set(search.spread(info.splits[split], FLAGS.max_images))
+    ranges = dataclasses.replace(search.RANGES[FLAGS.ranges], **crf_flags.searched_values())
+    start = crf_flags.search_start()
+    checkpoint = inputs.located(FLAGS.checkpoint_dir)
+    card = cards.card_of(checkpoint, FLAGS.checkpoint_dir, crop_flag="eval_crop_size", info=info)
+    logdir = inputs.scores_folder(checkpoint)
+    predict = evaluation.probability_predictor(
+        inputs.load_model(card, checkpoint), card.model, card.inference, resize=False
+    )
 
-def _split(info: DatasetInfo, flag: str) -> str:
-    name = getattr(FLAGS, flag)
-    split = info.resolve_split(name)
-    if split != name:
-        print(f"--{flag}={name} is {split} here.")
-    return split
-
-
-def _validation_split(info: DatasetInfo) -> str | None:
-    if not FLAGS.val_split:
-        return None
-    try:
-        return _split(info, "val_split")
-    except ValueError:
-        if cards.given("val_split"):
-            raise
-        print(f"There is no split val in {FLAGS.dataset_dir}: training without validation.")
-        return None
-
-
-def _checkpoints(path: str) -> Iterator[str]:
-    """The newest checkpoint; or, with --max_number_of_evaluations, those that appear from now on.
-
-    Differs: without that flag the reference waits for new checkpoints for ever.
-    """
-    watch, wanted = cards.given("max_number_of_evaluations"), FLAGS.max_number_of_evaluations
-    done, last = 0, None
-    while not done or (watch and (wanted <= 0 or done < wanted)):
-        started = time.monotonic()
-        while (checkpoint := _located(path)) == last:
-            if not os.path.isdir(path):
-                return  # there will be no other one
-            time.sleep(1)
-        yield checkpoint
-        done, last = done + 1, checkpoint
-        if watch and done != wanted:
-            time.sleep(max(0.0, FLAGS.eval_interval_secs - (time.monotonic() - started)))
-
-
-def _located(path: str) -> str:
-    """The prefix of a checkpoint to predict with, by whatever name it is given."""
-    from deeplab_tf import weights
-
-    known = weights.find_zoo_model(path)
-    if known is not None:
-        known.config()  # An encoder alone is an error, before it is downloaded.
-    return weights.locate_checkpoint(path)
-
-
-def _load_model(card: ModelCard, checkpoint: str) -> Any:
-    from deeplab_tf import weights
-    from deeplab_tf.deeplab import build_deeplab
-    from deeplab_tf.evaluation import network_config
-
-    model = build_deeplab(network_config(card.model, card.inference))
-    if weights.is_of_a_run(checkpoint):
-        weights.load_weights(model, checkpoint)
-    else:
-        print(weights.load_tf1_checkpoint(model, checkpoint))
-    return model
-
-
-def _scores_folder(checkpoint: str) -> str:
-    """Where the scores of a checkpoint go; not among files that are not ours."""
-    from deeplab_tf.weights import is_of_a_run
-
-    if FLAGS.eval_logdir:
-        return FLAGS.eval_logdir
-    if not is_of_a_run(checkpoint):
-        raise ValueError(
-            f"{checkpoint} is of no run of train.py, whose folder the scores would go to: give a "
-            "folder for them, --eval_logdir."
+    def score(points: Sequence[CRFParams]) -> dict[CRFParams, float]:
+        examples = enumerate(inputs.examples(info, split, card.inference))
+        scores = search.score_points(
+            points,
+            (example for i, example in examples if i in chosen),
+            predict,
+            num_classes=info.num_classes,
+            ignore_label=info.ignore_label,
+            total=len(chosen),
         )
-    return os.path.dirname(checkpoint) or "."
+        return {point: scores[point].mean_iou for point in points}
+
+    result = search.search(score, ranges, start)
+    print(f"{len(chosen)} images of {split}, {len(result.mean_iou)} points:")
+    print(search.format_search(result, ranges))
+    path = os.path.join(logdir, f"crf_search_{split}.json")
+    about = {
+        "checkpoint": checkpoint,
+        "dataset": info.name,
+        "split": split,
+        "images": len(chosen),
+        "output_stride": card.model.output_stride,
+        "inference": dataclasses.asdict(dataclasses.replace(card.inference, crf=None)),
+    }
+    write_file(path, json.dumps({**about, **search.search_to_json(result)}, indent=2).encode())
+    print(f"Written to {path}.")
 
 
-def _class_names(asked_for: str, checkpoint: str) -> tuple[str, ...] | None:
-    """The classes of a checkpoint, if anything says them."""
-    from deeplab_tf import weights
-
-    if weights.is_of_a_run(checkpoint):
-        return ModelCard.load(os.path.dirname(checkpoint) or ".").dataset.class_names
-    known = weights.find_zoo_model(asked_for)
-    if known is None or known.dataset not in KNOWN_DATASETS:
-        return None
-    return KNOWN_DATASETS[known.dataset].class_names
-
-
-def _palette(info: DatasetInfo) -> Any:
-    if not cards.given("colormap_type"):
-        return info.palette
-    colors: Any = voc_colormap()
-    if FLAGS.colormap_type != "pascal":
-        colors = KNOWN_DATASETS[FLAGS.colormap_type].palette
-    if len(colors) < info.num_classes:
-        raise ValueError(
-            f"--colormap_type={FLAGS.colormap_type} has {len(colors)} colours for "
-            f"{info.num_classes} classes: leave the flag out for those of the data set."
-        )
-    return colors[: info.num_classes]
-
-
-def _examples(info: DatasetInfo, split: str, inference: InferenceConfig) -> Iterator[Any]:
-    from deeplab_tf.data import pipeline
-
-    return pipeline.evaluation_examples(
-        FLAGS.dataset_dir,
-        split,
-        info=info,
-        min_resize_value=inference.min_resize_value,
-        max_resize_value=inference.max_resize_value,
-        resize_factor=inference.resize_factor,
-    ).as_numpy_iterator()
+def _trimap_widths() -> list[int]:
+    widths = FLAGS.trimap_widths or []
+    if not widths and cards.given("trimap_around"):
+        raise ValueError("--trimap_around needs widths of bands, such as --trimap_widths=5.")
+    if any(width < 1 for width in widths):
+        raise ValueError(f"--trimap_widths={min(widths)}: expected numbers of pixels, 1 or more.")
+    return sorted(set(widths))
 
 
 def _check_crop(crop_size: tuple[int, int], output_stride: int, *, flag: str) -> None:

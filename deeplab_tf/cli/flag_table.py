@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from deeplab_tf.presets import PRESETS
+from deeplab_tf.presets import PRESETS, RECIPES
 
 # How a flag relates to the reference's of that name.
 SAME, MAPPED, OBSOLETE, OWN = "same", "mapped", "obsolete", "own"
@@ -48,6 +48,7 @@ MODEL = (
     Flag("output_stride", "integer", 16, "Size of the image over that of the encoder's features."),
     Flag("atrous_rates", "multi_integer", None, "Rate of an ASPP branch; give several times."),
     Flag("multi_grid", "multi_integer", None, "Unit rate of the last block; give several times."),
+    Flag("cascade_blocks", "integer", 0, "Copies of a ResNet's last block behind it.", OWN),
     Flag("depth_multiplier", "float", 1.0, "Width of a MobileNet."),
     Flag("divisible_by", "integer", None, "Channels of MobileNetV2 are multiples of this."),
     Flag(
@@ -74,6 +75,9 @@ MODEL = (
     Flag("decoder_use_sum_merge", "boolean", False, "The decoder adds in place of concatenating."),
     Flag("decoder_output_is_logits", "boolean", False, "The decoder ends in the logits."),
     Flag("logits_kernel_size", "integer", 1, "Side of v2's last convolutions."),
+    Flag("fc_filters", "integer", 0, "Channels of v1's fc6 and fc7; 0 for other heads.", OWN),
+    Flag("fc_kernel_size", "integer", 3, "Side of fc6; its rates are --atrous_rates.", OWN),
+    Flag("multi_scale_features", "boolean", False, "v1's branches on image and poolings.", OWN),
     Flag("image_pyramid", "multi_float", None, "Scale in the network; give several times."),
     Flag("merge_method", "enum", "max", "How scales in the network merge.", choices=("max", "avg")),
     Flag(
@@ -129,11 +133,38 @@ _WATCH = Flag(
 )
 _SCALES = "Scale of the image; give several times. Probabilities are averaged."
 _FLIP = Flag("add_flipped_images", "boolean", False, "Average in the mirrored image too.")
+_CRF_PARAMS = Flag(
+    "crf_params",
+    "list",
+    None,
+    "v1, v2 or pos_w,pos_xy,bi_w,bi_xy,bi_rgb[,iterations] of the CRF, which it switches on.",
+    OWN,
+)
+_CRF = (
+    Flag(
+        "crf",
+        "boolean",
+        False,
+        "Refine predictions with the dense CRF, with the parameters of the model card or else "
+        "those of v2. Not given: as the model card says.",
+        OWN,
+    ),
+    _CRF_PARAMS,
+)
 _CROP = "Least height,width to pad to. Not given: as the model card says. Larger images are fine."
 
 TRAIN = (
     *_COMMON,
     Flag("preset", "enum", None, "Named network, which others change.", OWN, tuple(PRESETS)),
+    Flag(
+        "recipe",
+        "enum",
+        None,
+        "Row of a paper: network, data, schedule and inference, which other flags change.",
+        OWN,
+        tuple(RECIPES),
+    ),
+    Flag("dry_run", "boolean", False, "Print what would be trained, and stop.", OWN),
     Flag("dataset_dir", "string", None, "Folder of records."),
     _DATASET,
     Flag("train_split", "string", "train", "Split to train on."),
@@ -181,10 +212,18 @@ TRAIN = (
         "tf_initial_checkpoint",
         "string",
         None,
-        "Weights to start from: TF1 or our own checkpoint, folder, .tar.gz or zoo name.",
+        "Weights to start from: TF1 or our own checkpoint, folder, .tar.gz or zoo name; for VGG-16 "
+        "keras_vgg16, or its .h5 file.",
     ),
     Flag("initialize_last_layer", "boolean", True, "Take the last layers from it too."),
     Flag("fine_tune_batch_norm", "boolean", True, "False leaves batch norm its moving statistics."),
+    Flag(
+        "trained_layers",
+        "multi_string",
+        None,
+        "Beginning of the names of layers that learn; none: all learn.",
+        OWN,
+    ),
     Flag("upsample_logits", "boolean", True, "Loss at the labels' size; false: at the logits'."),
     Flag("top_k_percent_pixels", "float", 1.0, "Share of the pixels, the hardest, in the loss."),
     Flag("hard_example_mining_step", "integer", 0, "Step at which that share is reached."),
@@ -224,6 +263,22 @@ EVAL = (
     Flag("eval_crop_size", "list", "513,513", _CROP, MAPPED),
     Flag("eval_scales", "multi_float", (1.0,), _SCALES),
     _FLIP,
+    *_CRF,
+    Flag(
+        "trimap_widths",
+        "multi_integer",
+        None,
+        "Also score the pixels this near to a border; give several times.",
+        OWN,
+    ),
+    Flag(
+        "trimap_around",
+        "enum",
+        "void",
+        "Border that is meant: to pixels without a class, or between classes.",
+        OWN,
+        ("void", "classes"),
+    ),
     Flag(
         "max_number_of_evaluations",
         "integer",
@@ -247,6 +302,7 @@ VIS = (
     Flag("vis_crop_size", "list", "513,513", _CROP, MAPPED),
     Flag("eval_scales", "multi_float", (1.0,), _SCALES),
     _FLIP,
+    *_CRF,
     Flag(
         "colormap_type",
         "enum",
@@ -294,6 +350,7 @@ EXPORT = (
     Flag("crop_size", "multi_integer", (513, 513), f"{_CROP} Give twice.", MAPPED),
     Flag("inference_scales", "multi_float", (1.0,), _SCALES),
     _FLIP,
+    *_CRF,
     Flag("save_inference_graph", "boolean", False, "Beside a frozen graph, the graph as text."),
     _QUANTIZE,
 )
@@ -303,12 +360,31 @@ MODEL_INFO = (
     Flag("num_classes", "integer", 21, "Channels of the logits.", OWN),
     Flag("image_size", "list", "513,513", "Height,width of the image.", OWN),
 )
+CRF_SEARCH = (
+    *MODEL,
+    *RESIZE,
+    Flag("checkpoint_dir", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
+    Flag("dataset_dir", "string", None, "Folder of records."),
+    _DATASET,
+    Flag("eval_split", "string", "val", "Split to evaluate."),
+    Flag("eval_logdir", "string", None, "Folder for the scores; not given: that of the run."),
+    Flag("eval_crop_size", "list", "513,513", _CROP, MAPPED),
+    Flag("eval_scales", "multi_float", (1.0,), _SCALES),
+    _FLIP,
+    Flag("max_images", "integer", 100, "Images to search on, evenly spaced in the split.", OWN),
+    Flag("ranges", "enum", "v2", "Paper whose ranges are searched.", OWN, ("v1", "v2")),
+    Flag("bi_w", "list", None, "Values to search in place of the paper's.", OWN),
+    Flag("bi_xy", "list", None, "Values to search in place of the paper's.", OWN),
+    Flag("bi_rgb", "list", None, "Values to search in place of the paper's.", OWN),
+    replace(_CRF_PARAMS, help="CRF whose other parameters are kept; not given: the paper's."),
+)
 SCRIPTS = {
     "train.py": TRAIN,
     "eval.py": EVAL,
     "vis.py": VIS,
     "export_model.py": EXPORT,
     "model_info": MODEL_INFO,
+    "crf": CRF_SEARCH,
 }
 _REQUIRED = {
     "train.py": ("dataset_dir", "train_logdir"),
@@ -316,6 +392,7 @@ _REQUIRED = {
     "vis.py": ("checkpoint_dir", "vis_logdir"),
     "export_model.py": ("checkpoint_path", "export_path"),
     "model_info": (),
+    "crf": ("checkpoint_dir", "dataset_dir"),
 }
 
 
@@ -323,7 +400,15 @@ def define_flags(script: str) -> None:
     """Tells absl of a script's flags."""
     for flag in SCRIPTS[script]:
         flag.define()
-    flags.mark_flags_as_required(_REQUIRED[script])
+    if script != "train.py":
+        flags.mark_flags_as_required(_REQUIRED[script])
+        return
+    for name in _REQUIRED[script]:
+        flags.register_multi_flags_validator(
+            [name, "dry_run"],
+            lambda values, name=name: values["dry_run"] or values[name] is not None,
+            message=f"Flag --{name} must have a value, unless --dry_run is given.",
+        )
 
 
 def report_obsolete_flags(script: str) -> None:

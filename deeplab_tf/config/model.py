@@ -272,9 +272,7 @@ class ModelConfig:
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "ModelConfig":
-        """The config of a named network of `deeplab_tf.presets`, with some fields changed.
-
-        An `output_stride` without `atrous_rates` rescales the preset's rates (`at_output_stride`).
+        """The config of a named network of `deeplab_tf.presets`, with some fields `changed`.
 
         Raises:
             ValueError: if there is no such preset.
@@ -283,16 +281,23 @@ class ModelConfig:
 
         if name not in PRESETS:
             raise ValueError(f"There is no preset {name!r}; there are {', '.join(PRESETS)}.")
-        config = PRESETS[name].model
-        if "output_stride" in overrides and "atrous_rates" not in overrides:
-            config = config.at_output_stride(overrides["output_stride"])
-        return dataclasses.replace(config, **overrides)
+        return PRESETS[name].model.changed(**overrides)
+
+    def changed(self, **fields: Any) -> "ModelConfig":
+        """A copy with some fields changed.
+
+        An `output_stride` without `atrous_rates` rescales the rates (`at_output_stride`).
+        """
+        config = self
+        if "output_stride" in fields and "atrous_rates" not in fields:
+            config = config.at_output_stride(fields["output_stride"])
+        return dataclasses.replace(config, **fields)
 
     def at_output_stride(self, output_stride: int) -> "ModelConfig":
         """The same network (and weights) at another output stride.
 
         Halving the stride doubles the rates, so that every branch keeps its field of view
-        (v3, section 4.2: rates (6, 12, 18) at 16 are (12, 24, 36) at 8).
+        (v3, section 3.3: rates (6, 12, 18) at 16 are (12, 24, 36) at 8).
         """
         scaled = [rate * self.output_stride / output_stride for rate in self.atrous_rates]
         require(

@@ -84,6 +84,7 @@ class TrainConfig:
         top_k_percent_pixels: Share of a batch's pixels, those of the largest loss, that count in
             the loss; 1 for no mining.
         label_weights: Weight of each class in the loss; empty for all alike.
+        trained_layers: Beginnings of the names of the layers that learn; empty for all of them.
         seed: Seed of initial weights, dropout, data order and augmentation.
     """
 
@@ -114,6 +115,7 @@ class TrainConfig:
     hard_example_mining_step: int = 0
     top_k_percent_pixels: float = 1.0
     label_weights: tuple[float, ...] = ()
+    trained_layers: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -235,6 +237,8 @@ class InferenceConfig:
         eval_scales: Scales of the image whose probabilities are averaged (v3, section 4.1).
         add_flipped_images: Whether those of the mirrored image are averaged in too.
         crf: The CRF that refines these probabilities, or None.
+        eval_output_stride: Output stride of the network after training; None for the one it is
+            trained at (v3, section 4.1). Rates of ASPP change with it.
     """
 
     crop_size: tuple[int, int] | None = None
@@ -244,6 +248,7 @@ class InferenceConfig:
     eval_scales: tuple[float, ...] = (1.0,)
     add_flipped_images: bool = False
     crf: CRFParams | None = None
+    eval_output_stride: int | None = None
 
     def __post_init__(self) -> None:
         require(

@@ -1,0 +1,163 @@
+"""What the flags name: records, splits, checkpoints and the networks in them."""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from absl import flags
+
+from deeplab_tf.cli import cards
+from deeplab_tf.colormap import voc_colormap
+from deeplab_tf.config import InferenceConfig
+from deeplab_tf.data.dataset_info import DatasetInfo
+from deeplab_tf.data.known_datasets import KNOWN_DATASETS, describe_records
+from deeplab_tf.model_card import ModelCard
+
+FLAGS = flags.FLAGS
+
+
+def records() -> DatasetInfo:
+    """What is known of the records in --dataset_dir."""
+    info = describe_records(FLAGS.dataset_dir, FLAGS.dataset)
+    if cards.given("dataset"):
+        known = cards.known_dataset()
+        if known.num_classes != info.num_classes:
+            raise ValueError(
+                f"--dataset={FLAGS.dataset} has {known.num_classes} classes, but the records of "
+                f"--dataset_dir={FLAGS.dataset_dir} have {info.num_classes} ({info.name}): leave "
+                "the flag out."
+            )
+    return info
+
+
+def training_data() -> DatasetInfo:
+    """The records; without them, for a dry run, the recipe's data set or that of --dataset."""
+    if FLAGS.dataset_dir is not None:
+        return records()
+    recipe = cards.chosen_recipe()
+    return cards.known_dataset() if recipe is None else KNOWN_DATASETS[recipe.dataset]
+
+
+def split(info: DatasetInfo, flag: str) -> str:
+    """The split that a flag names."""
+    return resolved(info, flag, getattr(FLAGS, flag))
+
+
+def resolved(info: DatasetInfo, flag: str, name: str) -> str:
+    """The split of a name, which may be the reference's; says so if it has another one here."""
+    split = info.resolve_split(name)
+    if split != name:
+        print(f"--{flag}={name} is {split} here.")
+    return split
+
+
+def validation_split(info: DatasetInfo) -> str | None:
+    """The split to validate on while training; None if there is none or none is wanted."""
+    if not FLAGS.val_split:
+        return None
+    try:
+        return split(info, "val_split")
+    except ValueError:
+        if cards.given("val_split"):
+            raise
+        print(f"There is no split val in {FLAGS.dataset_dir}: training without validation.")
+        return None
+
+
+def checkpoints(path: str) -> Iterator[str]:
+    """The newest checkpoint; or, with --max_number_of_evaluations, those that appear from now on.
+
+    Differs: without that flag the reference waits for new checkpoints for ever.
+    """
+    watch, wanted = cards.given("max_number_of_evaluations"), FLAGS.max_number_of_evaluations
+    done, last = 0, None
+    while not done or (watch and (wanted <= 0 or done < wanted)):
+        started = time.monotonic()
+        while (checkpoint := located(path)) == last:
+            if not os.path.isdir(path):
+                return  # there will be no other one
+            time.sleep(1)
+        yield checkpoint
+        done, last = done + 1, checkpoint
+        if watch and done != wanted:
+            time.sleep(max(0.0, FLAGS.eval_interval_secs - (time.monotonic() - started)))
+
+
+def located(path: str) -> str:
+    """The prefix of a checkpoint to predict with, by whatever name it is given."""
+    from deeplab_tf import weights
+
+    known = weights.find_zoo_model(path)
+    if known is not None:
+        known.config()  # An encoder alone is an error, before it is downloaded.
+    return weights.locate_checkpoint(path)
+
+
+def load_model(card: ModelCard, checkpoint: str) -> Any:
+    """The network of a card with the weights of a checkpoint."""
+    from deeplab_tf import weights
+    from deeplab_tf.deeplab import build_deeplab
+    from deeplab_tf.evaluation import network_config
+
+    model = build_deeplab(network_config(card.model, card.inference))
+    if weights.is_of_a_run(checkpoint):
+        weights.load_weights(model, checkpoint)
+    else:
+        print(weights.load_tf1_checkpoint(model, checkpoint))
+    return model
+
+
+def scores_folder(checkpoint: str) -> str:
+    """Where the scores of a checkpoint go; not among files that are not ours."""
+    from deeplab_tf.weights import is_of_a_run
+
+    if FLAGS.eval_logdir:
+        return FLAGS.eval_logdir
+    if not is_of_a_run(checkpoint):
+        raise ValueError(
+            f"{checkpoint} is of no run of train.py, whose folder the scores would go to: give a "
+            "folder for them, --eval_logdir."
+        )
+    return os.path.dirname(checkpoint) or "."
+
+
+def class_names(asked_for: str, checkpoint: str) -> tuple[str, ...] | None:
+    """The classes of a checkpoint, if anything says them."""
+    from deeplab_tf import weights
+
+    if weights.is_of_a_run(checkpoint):
+        return ModelCard.load(os.path.dirname(checkpoint) or ".").dataset.class_names
+    known = weights.find_zoo_model(asked_for)
+    if known is None or known.dataset not in KNOWN_DATASETS:
+        return None
+    return KNOWN_DATASETS[known.dataset].class_names
+
+
+def palette(info: DatasetInfo) -> Any:
+    """The colours to draw with: those of --colormap_type, or of the data set."""
+    if not cards.given("colormap_type"):
+        return info.palette
+    colors: Any = voc_colormap()
+    if FLAGS.colormap_type != "pascal":
+        colors = KNOWN_DATASETS[FLAGS.colormap_type].palette
+    if len(colors) < info.num_classes:
+        raise ValueError(
+            f"--colormap_type={FLAGS.colormap_type} has {len(colors)} colours for "
+            f"{info.num_classes} classes: leave the flag out for those of the data set."
+        )
+    return colors[: info.num_classes]
+
+
+def examples(info: DatasetInfo, split: str, inference: InferenceConfig) -> Iterator[Any]:
+    """The examples of a split at the size that the network is to see, as numpy arrays."""
+    from deeplab_tf.data import pipeline
+
+    return pipeline.evaluation_examples(
+        FLAGS.dataset_dir,
+        split,
+        info=info,
+        min_resize_value=inference.min_resize_value,
+        max_resize_value=inference.max_resize_value,
+        resize_factor=inference.resize_factor,
+    ).as_numpy_iterator()
