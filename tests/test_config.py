@@ -113,7 +113,7 @@ def test_reference_options_of_a_dense_prediction_cell():
         ({"atrous_rate": [6]}, "ModelOptions has no .'atrous_rate'."),
         ({"outputs_to_num_classes": {"semantic": 21, "depth": 1}}, "only the output semantic"),
         ({"preprocessed_images_dtype": "float16"}, "is float16"),
-        ({"model_variant": "vgg_19"}, "no model_variant 'vgg_16'"),
+        ({"model_variant": "vgg_19"}, "no model_variant 'vgg_19'"),
         ({"dense_prediction_cell_config": [{"op": "conv"}]}, "expected op and input"),
     ],
 )

@@ -190,7 +190,7 @@ def test_large_weights_neither_overflow_nor_vanish():
 
 
 def test_number_of_threads_does_not_matter():
-    image, probabilities, params, _ = golden_case("small_c21_v2")
+    image, probabilities, params, _ = golden_case("mid_c2_v1")  # not small: see `threads_for`
     available = numba.get_num_threads()
     results = []
     try:
