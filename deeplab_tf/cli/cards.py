@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 
 from deeplab_tf.cli.crf_flags import chosen_crf
+from deeplab_tf.cli.flag_table import given
 from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.config import CellBranch, DataConfig, InferenceConfig, ModelConfig, TrainConfig
 from deeplab_tf.data.dataset_info import DatasetInfo
@@ -32,11 +33,6 @@ _RENAMED = {
     "batch_size": "train_batch_size",
     "dense_prediction_cell_config": "dense_prediction_cell_json",
 }
-
-
-def given(name: str) -> bool:
-    """Whether the script has a flag and the command line gives it."""
-    return name in FLAGS and not FLAGS[name].using_default_value
 
 
 def training_card(info: DatasetInfo) -> ModelCard:
@@ -216,9 +212,7 @@ def _changed(model: ModelConfig, source: str) -> ModelConfig:
             f"--atrous_rates={rates} contradicts {source}, which has {len(model.atrous_rates)} "
             f"branches with the rates {model.atrous_rates}."
         )
-    if "output_stride" in changes and "atrous_rates" not in changes:
-        model = model.at_output_stride(changes["output_stride"])
-    return replace(model, **changes)
+    return model.changed(**changes)
 
 
 def _given_fields(config: type) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from deeplab_tf.cli import cards, crf_flags, inputs
+from deeplab_tf.cli.flag_table import given
 from deeplab_tf.config import CRFParams, ModelConfig
 from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS
 from deeplab_tf.data.output import write_file
@@ -152,7 +153,7 @@ def export() -> None:
         scales_flag="inference_scales",
     )
     path = FLAGS.export_path
-    if cards.given("save_inference_graph") and not path.endswith(".pb"):
+    if given("save_inference_graph") and not path.endswith(".pb"):
         raise ValueError(
             f"--save_inference_graph goes with a frozen graph, but --export_path={path} is none: "
             "end it in .pb."
@@ -228,7 +229,7 @@ def crf_search() -> None:
 
 def _trimap_widths() -> list[int]:
     widths = FLAGS.trimap_widths or []
-    if not widths and cards.given("trimap_around"):
+    if not widths and given("trimap_around"):
         raise ValueError("--trimap_around needs widths of bands, such as --trimap_widths=5.")
     if any(width < 1 for width in widths):
         raise ValueError(f"--trimap_widths={min(widths)}: expected numbers of pixels, 1 or more.")

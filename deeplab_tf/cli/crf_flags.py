@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import flags
 
+from deeplab_tf.cli.flag_table import given
 from deeplab_tf.config import CRF_V1, CRF_V2, CRFParams
 
 FLAGS = flags.FLAGS
@@ -14,8 +15,8 @@ _PAPERS = {"v1": CRF_V1, "v2": CRF_V2}
 
 def chosen_crf(of_card: CRFParams | None) -> CRFParams | None:
     """The CRF that --crf and --crf_params ask for; without them, that of the model card."""
-    wanted = FLAGS["crf"].value if _given("crf") else None
-    if _given("crf_params"):
+    wanted = FLAGS["crf"].value if given("crf") else None
+    if given("crf_params"):
         if wanted is False:
             raise ValueError("--nocrf contradicts --crf_params, which switches the CRF on.")
         return _params()
@@ -26,12 +27,12 @@ def chosen_crf(of_card: CRFParams | None) -> CRFParams | None:
 
 def search_start() -> CRFParams:
     """What the search for parameters starts from: --crf_params, or those of the paper."""
-    return _params() if _given("crf_params") else _PAPERS[FLAGS.ranges]
+    return _params() if given("crf_params") else _PAPERS[FLAGS.ranges]
 
 
 def searched_values() -> dict[str, tuple[float, ...]]:
     """The values that flags give for the search, by parameter."""
-    return {name: _numbers(name) for name in ("bi_w", "bi_xy", "bi_rgb") if _given(name)}
+    return {name: _numbers(name) for name in ("bi_w", "bi_xy", "bi_rgb") if given(name)}
 
 
 def _params() -> CRFParams:
@@ -67,7 +68,3 @@ def _numbers(flag: str) -> tuple[float, ...]:
             f"--{flag} is {','.join(values)}; expected one or more numbers above 0, such as 3,4,5."
         )
     return numbers
-
-
-def _given(name: str) -> bool:
-    return name in FLAGS and FLAGS[name].present > 0

@@ -253,8 +253,8 @@ TRAIN = (
     Flag("num_ps_tasks", "integer", 0, "there are no parameter servers", OBSOLETE),
     Flag("task", "integer", 0, "a run uses one device", OBSOLETE),
 )
-EVAL = (
-    *_COMMON,
+# A trained network, and the records it is scored on.
+_SCORED = (
     Flag("checkpoint_dir", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
     Flag("dataset_dir", "string", None, "Folder of records."),
     _DATASET,
@@ -263,6 +263,10 @@ EVAL = (
     Flag("eval_crop_size", "list", "513,513", _CROP, MAPPED),
     Flag("eval_scales", "multi_float", (1.0,), _SCALES),
     _FLIP,
+)
+EVAL = (
+    *_COMMON,
+    *_SCORED,
     *_CRF,
     Flag(
         "trimap_widths",
@@ -363,14 +367,7 @@ MODEL_INFO = (
 CRF_SEARCH = (
     *MODEL,
     *RESIZE,
-    Flag("checkpoint_dir", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
-    Flag("dataset_dir", "string", None, "Folder of records."),
-    _DATASET,
-    Flag("eval_split", "string", "val", "Split to evaluate."),
-    Flag("eval_logdir", "string", None, "Folder for the scores; not given: that of the run."),
-    Flag("eval_crop_size", "list", "513,513", _CROP, MAPPED),
-    Flag("eval_scales", "multi_float", (1.0,), _SCALES),
-    _FLIP,
+    *_SCORED,
     Flag("max_images", "integer", 100, "Images to search on, evenly spaced in the split.", OWN),
     Flag("ranges", "enum", "v2", "Paper whose ranges are searched.", OWN, ("v1", "v2")),
     Flag("bi_w", "list", None, "Values to search in place of the paper's.", OWN),
@@ -394,6 +391,11 @@ _REQUIRED = {
     "model_info": (),
     "crf": ("checkpoint_dir", "dataset_dir"),
 }
+
+
+def given(name: str) -> bool:
+    """Whether the script has a flag and the command line gives it."""
+    return name in flags.FLAGS and not flags.FLAGS[name].using_default_value
 
 
 def define_flags(script: str) -> None:

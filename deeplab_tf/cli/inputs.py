@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 
 from deeplab_tf.cli import cards
+from deeplab_tf.cli.flag_table import given
 from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.data.dataset_info import DatasetInfo
@@ -20,7 +21,7 @@ FLAGS = flags.FLAGS
 def records() -> DatasetInfo:
     """What is known of the records in --dataset_dir."""
     info = describe_records(FLAGS.dataset_dir, FLAGS.dataset)
-    if cards.given("dataset"):
+    if given("dataset"):
         known = cards.known_dataset()
         if known.num_classes != info.num_classes:
             raise ValueError(
@@ -59,7 +60,7 @@ def validation_split(info: DatasetInfo) -> str | None:
     try:
         return split(info, "val_split")
     except ValueError:
-        if cards.given("val_split"):
+        if given("val_split"):
             raise
         print(f"There is no split val in {FLAGS.dataset_dir}: training without validation.")
         return None
@@ -70,7 +71,7 @@ def checkpoints(path: str) -> Iterator[str]:
 
     Differs: without that flag the reference waits for new checkpoints for ever.
     """
-    watch, wanted = cards.given("max_number_of_evaluations"), FLAGS.max_number_of_evaluations
+    watch, wanted = given("max_number_of_evaluations"), FLAGS.max_number_of_evaluations
     done, last = 0, None
     while not done or (watch and (wanted <= 0 or done < wanted)):
         started = time.monotonic()
@@ -136,7 +137,7 @@ def class_names(asked_for: str, checkpoint: str) -> tuple[str, ...] | None:
 
 def palette(info: DatasetInfo) -> Any:
     """The colours to draw with: those of --colormap_type, or of the data set."""
-    if not cards.given("colormap_type"):
+    if not given("colormap_type"):
         return info.palette
     colors: Any = voc_colormap()
     if FLAGS.colormap_type != "pascal":
