@@ -15,6 +15,7 @@ from deeplab_tf.backbones import get_backbone
 from deeplab_tf.boundary import Border, trimaps
 from deeplab_tf.config import InferenceConfig, ModelConfig
 from deeplab_tf.data.augment import resize_to_range_size
+from deeplab_tf.data.images import as_uint8
 from deeplab_tf.inference import Prediction, predict
 from deeplab_tf.metrics import SegmentationScores, confusion_matrix, scores_from_confusion
 
@@ -176,7 +177,7 @@ def _refined_label_predictor(
     predict_probabilities = probability_predictor(model, config, inference, resize=resize)
 
     def predict_labels(image: np.ndarray) -> np.ndarray:
-        pixels = np.rint(image).astype(np.uint8)  # resized ones are floating point
+        pixels = as_uint8(image)
         refined = crf.dense_crf(pixels, predict_probabilities(image), params)
         return refined.argmax(axis=-1).astype(np.int32)
 

@@ -15,6 +15,7 @@ from deeplab_tf import optimizers
 from deeplab_tf.backbones import get_backbone
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.data import pipeline
+from deeplab_tf.data.images import as_uint8
 from deeplab_tf.deeplab import build_deeplab
 from deeplab_tf.evaluation import evaluate, label_predictor
 from deeplab_tf.metrics import SegmentationScores
@@ -232,7 +233,7 @@ def _validate(
         step,
         [
             panel(
-                np.rint(example["image"]).astype(np.uint8),  # resized ones are floating point
+                as_uint8(example["image"]),
                 predict_labels(example["image"]),
                 class_names=info.class_names,
                 palette=info.palette,

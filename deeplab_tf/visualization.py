@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from deeplab_tf.colormap import VOID_COLOR, colorize
-from deeplab_tf.data.images import EXTENSIONS
+from deeplab_tf.data.images import EXTENSIONS, as_uint8
 from deeplab_tf.image_files import write_label_png, write_png
 
 # A panel is looked at as a whole on a screen: its images are brought into this range.
@@ -177,7 +177,7 @@ def visualize_predictions(
         filename = os.fsdecode(example["filename"])
         name = _output_name(filename, names)
         prediction = np.asarray(predict(example["image"]))
-        image = np.rint(example["image"]).astype(np.uint8)  # resized ones are floating point
+        image = as_uint8(example["image"])
         try:
             drawn = panel(
                 image,

@@ -122,3 +122,8 @@ def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
     rgb = Image.fromarray(high_byte).convert("RGB")
     rgb.info = image.info
     return rgb
+
+
+def as_uint8(image: np.ndarray) -> np.ndarray:
+    """An image of 0..255 as uint8: one that was resized is floating point, and is rounded."""
+    return np.rint(image).astype(np.uint8)
