@@ -19,13 +19,13 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
+from deeplab_tf.cli import conversion
 from deeplab_tf.data import images
-from deeplab_tf.data.convert import convert_samples
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
-from deeplab_tf.data.masks import read_mask
 from deeplab_tf.data.pairing import Sample, raise_problems
+from deeplab_tf.data.reading import FileReader
 
 _ADE20K = KNOWN_DATASETS["ade20k"]
 
@@ -50,7 +50,7 @@ flags.DEFINE_string(
     "./ADE20K/ADEChallengeData2016/annotations/validation",
     "Folder of their masks.",
 )
-flags.DEFINE_string("output_dir", "./ADE20K/tfrecord", "Folder to write the records to.")
+conversion.define_flags(output_dir="./ADE20K/tfrecord")
 flags.DEFINE_enum(
     "image_format",
     "png",
@@ -58,8 +58,6 @@ flags.DEFINE_enum(
     "Extension of the images. Unless it is given, any; the format is recognised by the content.",
 )
 flags.DEFINE_enum("label_format", "png", ["png"], "Extension of the masks.")
-flags.DEFINE_integer("num_shards", 4, "Number of files per split.", lower_bound=1)
-flags.DEFINE_bool("overwrite", False, "Replace the records in an output folder that exists.")
 
 
 def find_samples(
@@ -103,30 +101,18 @@ def main(_: list[str]) -> None:
     any_kind = FLAGS["image_format"].using_default_value
     extensions = images.EXTENSIONS if any_kind else (f".{FLAGS.image_format}",)
     find = partial(find_samples, image_extensions=extensions)
-    conversion = convert_samples(
+    conversion.convert(
         {
             "train": _shuffled(find(FLAGS.train_image_folder, FLAGS.train_image_label_folder)),
             "val": find(FLAGS.val_image_folder, FLAGS.val_image_label_folder),
         },
-        output_dir=FLAGS.output_dir,
         name=_ADE20K.name,
-        read=read_mask,
+        read=FileReader(ignore_label=_ADE20K.ignore_label),
         class_names=_ADE20K.class_names,
         palette=_ADE20K.palette,
         ignore_label=_ADE20K.ignore_label,
-        num_shards=FLAGS.num_shards,
-        overwrite=FLAGS.overwrite,
     )
-    print(conversion.summary())
-
-
-def run(argv: list[str]) -> None:
-    """Turns bad input into a message without a traceback and an exit code that is not 0."""
-    try:
-        main(argv)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"build_ade20k_data: {error}") from None
 
 
 if __name__ == "__main__":
-    app.run(run)
+    conversion.run(main)

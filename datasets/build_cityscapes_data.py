@@ -12,14 +12,15 @@ if its masks (all void: the labels are not public) are there.
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
-from deeplab_tf.data.convert import convert_samples
+from deeplab_tf.cli import conversion
 from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS, KNOWN_DATASETS
-from deeplab_tf.data.masks import Mask, read_mask
 from deeplab_tf.data.pairing import Sample, raise_problems
+from deeplab_tf.data.reading import FileReader, LabelledImage
 
 _CITYSCAPES = KNOWN_DATASETS["cityscapes"]
 _FOLDERS = {"train_fine": "train", "val_fine": "val", "test_fine": "test"}
@@ -33,11 +34,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "cityscapes_root", "./cityscapes", "Folder that holds leftImg8bit/ and gtFine/."
 )
-flags.DEFINE_string("output_dir", "./tfrecord", "Folder to write the records to.")
+conversion.define_flags(num_shards=10)
 flags.DEFINE_enum("image_format", "png", ["jpg", "jpeg", "png"], "Extension of the images.")
 flags.DEFINE_enum("label_format", "png", ["png"], "Extension of the masks.")
-flags.DEFINE_integer("num_shards", 10, "Number of files per split.", lower_bound=1)
-flags.DEFINE_bool("overwrite", False, "Replace the records in an output folder that exists.")
 
 
 def find_samples(root: str | os.PathLike[str], *, image_format: str) -> dict[str, list[Sample]]:
@@ -78,11 +77,14 @@ def find_samples(root: str | os.PathLike[str], *, image_format: str) -> dict[str
     return splits
 
 
-def read_train_ids(path: Path) -> Mask:
-    """Reads a mask of train ids, or one of label ids as train ids."""
-    if path.name.endswith("_labelIds.png"):
-        return read_mask(path, label_map=_TRAIN_IDS)
-    return read_mask(path)
+@dataclass(frozen=True)
+class TrainIdReader:
+    """Reads masks of train ids, and those of label ids as train ids."""
+
+    def __call__(self, sample: Sample) -> LabelledImage:
+        """Reads a sample; raises OSError or ValueError, naming the file."""
+        of_label_ids = sample.mask_path.name.endswith("_labelIds.png")
+        return FileReader(label_map=_TRAIN_IDS if of_label_ids else None)(sample)
 
 
 def _find_mask(folder: Path, name: str) -> Path | None:
@@ -93,27 +95,15 @@ def _find_mask(folder: Path, name: str) -> Path | None:
 
 def main(_: list[str]) -> None:
     """Converts what the flags name and prints a summary."""
-    conversion = convert_samples(
+    conversion.convert(
         find_samples(FLAGS.cityscapes_root, image_format=FLAGS.image_format),
-        output_dir=FLAGS.output_dir,
         name=_CITYSCAPES.name,
-        read=read_train_ids,
+        read=TrainIdReader(),
         class_names=_CITYSCAPES.class_names,
         palette=_CITYSCAPES.palette,
         ignore_label=_CITYSCAPES.ignore_label,
-        num_shards=FLAGS.num_shards,
-        overwrite=FLAGS.overwrite,
     )
-    print(conversion.summary())
-
-
-def run(argv: list[str]) -> None:
-    """Turns bad input into a message without a traceback and an exit code that is not 0."""
-    try:
-        main(argv)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"build_cityscapes_data: {error}") from None
 
 
 if __name__ == "__main__":
-    app.run(run)
+    conversion.run(main)

@@ -22,26 +22,26 @@ choose otherwise. EXIF orientations are applied to the images, as every viewer d
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from absl import app, flags
+from absl import flags
 
+from deeplab_tf.cli import conversion
 from deeplab_tf.data.class_table import (
     ColorTable,
     parse_label_map,
     read_class_names,
     read_color_table,
 )
-from deeplab_tf.data.convert import convert_samples
-from deeplab_tf.data.masks import MaskType, read_mask
+from deeplab_tf.data.masks import MaskType
 from deeplab_tf.data.pairing import folder_splits
+from deeplab_tf.data.reading import FileReader
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("image_folder", None, "Folder of images.", required=True)
 flags.DEFINE_string("mask_folder", None, "Folder of masks.", required=True)
-flags.DEFINE_string("output_dir", None, "Folder to write the records to.", required=True)
+conversion.define_flags(output_dir=None)
 flags.DEFINE_string("mask_suffix", "", "What mask names have after the image's, such as _mask.")
 flags.DEFINE_enum(
     "mask_type",
@@ -68,8 +68,6 @@ flags.DEFINE_integer("seed", 0, "Seed of the choice of the split val.")
 flags.DEFINE_string("train_list", None, "File with one image name a line, for the split train.")
 flags.DEFINE_string("val_list", None, "File with one image name a line, for the split val.")
 flags.DEFINE_string("dataset_name", None, "Name of the data set. Default: the output folder's.")
-flags.DEFINE_integer("num_shards", 4, "Number of files per split.", lower_bound=1)
-flags.DEFINE_bool("overwrite", False, "Replace the records in an output folder that exists.")
 
 
 def main(_: list[str]) -> None:
@@ -85,25 +83,20 @@ def main(_: list[str]) -> None:
         val_ratio=FLAGS.val_ratio,
         seed=FLAGS.seed,
     )
-    read = partial(
-        read_mask,
+    read = FileReader(
         mask_type=FLAGS.mask_type,
         ignore_label=FLAGS.ignore_label,
         color_table=color_table,
         label_map=parse_label_map(FLAGS.label_map) if FLAGS.label_map else None,
     )
-    conversion = convert_samples(
+    conversion.convert(
         splits,
-        output_dir=FLAGS.output_dir,
         name=FLAGS.dataset_name or Path(FLAGS.output_dir).resolve().name,
         read=read,
         class_names=class_names,
         palette=color_table.palette if color_table else None,
         ignore_label=FLAGS.ignore_label,
-        num_shards=FLAGS.num_shards,
-        overwrite=FLAGS.overwrite,
     )
-    print(conversion.summary())
 
 
 def _check_flags() -> None:
@@ -131,13 +124,5 @@ def _classes() -> tuple[Sequence[str] | None, ColorTable | None]:
     return FLAGS.class_names, None
 
 
-def run(argv: list[str]) -> None:
-    """Turns bad input into a message without a traceback and an exit code that is not 0."""
-    try:
-        main(argv)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"build_folder_data: {error}") from None
-
-
 if __name__ == "__main__":
-    app.run(run)
+    conversion.run(main)

@@ -9,21 +9,21 @@ tell the class. The pictures are written in VOC layout and then take the same wa
 data, to `<output_dir>/tfrecord`. Each is a pure function of the seed, its split and its number.
 """
 
-from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from absl import app, flags
+from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
+from deeplab_tf.cli import conversion
 from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.data import dataset_info
 from deeplab_tf.data.convert import convert_samples
-from deeplab_tf.data.masks import read_mask
 from deeplab_tf.data.output import check_output, move_into, temporary_sibling
 from deeplab_tf.data.pairing import voc_splits
+from deeplab_tf.data.reading import FileReader
 
 CLASS_NAMES = ("background", "circle", "square", "triangle", "star", "ring")
 VOID = 255
@@ -248,25 +248,17 @@ def main(_: list[str]) -> None:
             mask_dir=folder / "SegmentationClass",
             list_dir=folder / "ImageSets/Segmentation",
         )
-        conversion = convert_samples(
+        converted = convert_samples(
             splits,
             output_dir=folder / "tfrecord",
             name="shapes",
-            read=partial(read_mask, ignore_label=VOID),
+            read=FileReader(ignore_label=VOID),
             class_names=CLASS_NAMES,
             ignore_label=VOID,
         )
         move_into(folder, FLAGS.output_dir, last=dataset_info.FILENAME)
-    print(conversion.summary())
-
-
-def run(argv: list[str]) -> None:
-    """Turns bad input into a message without a traceback and an exit code that is not 0."""
-    try:
-        main(argv)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"build_shapes_data: {error}") from None
+    print(converted.summary())
 
 
 if __name__ == "__main__":
-    app.run(run)
+    conversion.run(main)

@@ -11,17 +11,16 @@ read as class indices (no remove_gt_colormap.py needed), and the image format is
 files.
 """
 
-from functools import partial
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
+from deeplab_tf.cli import conversion
 from deeplab_tf.data import images
 from deeplab_tf.data.class_table import read_class_names
-from deeplab_tf.data.convert import convert_samples
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
-from deeplab_tf.data.masks import read_mask
 from deeplab_tf.data.pairing import voc_splits
+from deeplab_tf.data.reading import FileReader
 
 _VOC = KNOWN_DATASETS["pascal_voc_seg"]
 
@@ -37,7 +36,7 @@ flags.DEFINE_string(
     "./VOCdevkit/VOC2012/ImageSets/Segmentation",
     "Folder of lists; every <split>.txt in it becomes a split.",
 )
-flags.DEFINE_string("output_dir", "./tfrecord", "Folder to write the records to.")
+conversion.define_flags()
 flags.DEFINE_enum(
     "image_format",
     "png",
@@ -54,8 +53,6 @@ flags.DEFINE_string(
     "Name of the data set. Default: pascal_voc_seg with the VOC classes, else the output folder's.",
 )
 flags.DEFINE_integer("ignore_label", 255, "Label of void pixels.", lower_bound=0, upper_bound=255)
-flags.DEFINE_integer("num_shards", 4, "Number of files per split.", lower_bound=1)
-flags.DEFINE_bool("overwrite", False, "Replace the records in an output folder that exists.")
 
 
 def main(_: list[str]) -> None:
@@ -75,26 +72,14 @@ def main(_: list[str]) -> None:
         image_extensions=extensions,
         mask_extensions=(f".{FLAGS.label_format}",),
     )
-    conversion = convert_samples(
+    conversion.convert(
         splits,
-        output_dir=FLAGS.output_dir,
         name=name,
-        read=partial(read_mask, ignore_label=FLAGS.ignore_label),
+        read=FileReader(ignore_label=FLAGS.ignore_label),
         class_names=class_names,
         ignore_label=FLAGS.ignore_label,
-        num_shards=FLAGS.num_shards,
-        overwrite=FLAGS.overwrite,
     )
-    print(conversion.summary())
-
-
-def run(argv: list[str]) -> None:
-    """Turns bad input into a message without a traceback and an exit code that is not 0."""
-    try:
-        main(argv)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"build_voc2012_data: {error}") from None
 
 
 if __name__ == "__main__":
-    app.run(run)
+    conversion.run(main)

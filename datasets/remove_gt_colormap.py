@@ -10,9 +10,10 @@ reference: there RGB masks stay RGB.
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from tqdm import tqdm
 
+from deeplab_tf.cli import conversion
 from deeplab_tf.colormap import VOID_COLOR
 from deeplab_tf.data.class_table import ColorTable
 from deeplab_tf.data.images import load_image
@@ -72,13 +73,5 @@ def main(_: list[str]) -> None:
     print(f"{len(paths)} masks of class indices written to {FLAGS.output_dir}.")
 
 
-def run(argv: list[str]) -> None:
-    """Turns bad input into a message without a traceback and an exit code that is not 0."""
-    try:
-        main(argv)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"remove_gt_colormap: {error}") from None
-
-
 if __name__ == "__main__":
-    app.run(run)
+    conversion.run(main)

@@ -7,10 +7,11 @@ problems are reported together.
 import contextlib
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,10 +20,10 @@ from tqdm import tqdm
 from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.data import dataset_info
 from deeplab_tf.data.dataset_info import DatasetInfo
-from deeplab_tf.data.images import encode_image
-from deeplab_tf.data.masks import Mask, describe_values
+from deeplab_tf.data.masks import describe_values
 from deeplab_tf.data.output import check_output, move_into, temporary_sibling
-from deeplab_tf.data.pairing import Sample, raise_problems
+from deeplab_tf.data.pairing import raise_problems
+from deeplab_tf.data.reading import LabelledImage, Reader
 from deeplab_tf.data.records import is_shard, make_example, shard_name
 
 
@@ -72,10 +73,9 @@ class _Survey:
         """Returns the label values found in any split, sorted."""
         return np.flatnonzero(sum(self.pixels.values())).tolist()
 
-    def add_mask(
-        self, mask: Mask, sample: Sample, split: str, allowed_labels: Collection[int]
-    ) -> None:
+    def add(self, pair: LabelledImage, split: str, allowed_labels: Collection[int]) -> None:
         """Counts the mask's pixels; raises ValueError if it holds labels that are not allowed."""
+        mask = pair.mask
         counts = np.bincount(mask.labels.ravel(), minlength=256)
         self.pixels[split] += counts
         found = np.flatnonzero(counts)
@@ -86,9 +86,10 @@ class _Survey:
         wrong = np.array([label for label in found.tolist() if label not in allowed_labels])
         if wrong.size:
             raise ValueError(
-                f"{sample.mask_path}: holds the labels {describe_values(wrong)}, which are neither "
+                f"{pair.mask_source}: holds the labels {describe_values(wrong)}, which are neither "
                 "a class nor the ignore label"
             )
+        self.turned_images += pair.image.turned
 
     def notes(self) -> tuple[str, ...]:
         """Returns what is no error but may surprise."""
@@ -108,11 +109,11 @@ class _Survey:
 
 
 def convert_samples(
-    splits: Mapping[str, Sequence[Sample]],
+    splits: Mapping[str, Sequence[Any]],
     *,
     output_dir: str | os.PathLike[str],
     name: str,
-    read: Callable[[Path], Mask],
+    read: Reader,
     class_names: Sequence[str] | None,
     palette: tuple[tuple[int, int, int], ...] | None = None,
     ignore_label: int = 255,
@@ -125,7 +126,7 @@ def convert_samples(
         splits: Samples by split; they are written in this order.
         output_dir: Folder to write. It appears when everything is in it.
         name: What the data set is called.
-        read: Reads a mask file, such as a partial of `masks.read_mask`.
+        read: Reads a sample, such as a `reading.FileReader`.
         class_names: One name per label. None: "class_0", ... for the labels that occur, which must
             then be 0..n-1.
         palette: One RGB colour per class. None: that of the first palette mask, else VOC's.
@@ -175,10 +176,10 @@ def convert_samples(
 
 
 def _write_records(
-    splits: Mapping[str, Sequence[Sample]],
+    splits: Mapping[str, Sequence[Any]],
     folder: Path,
     *,
-    read: Callable[[Path], Mask],
+    read: Reader,
     allowed_labels: Collection[int],
     num_shards: int,
 ) -> _Survey:
@@ -189,9 +190,9 @@ def _write_records(
             with tf.io.TFRecordWriter(str(folder / file_name)) as writer:
                 for sample in samples:
                     try:
-                        mask = read(sample.mask_path)
-                        survey.add_mask(mask, sample, split, allowed_labels)
-                        writer.write(_example(sample, mask, survey))
+                        pair = read(sample)
+                        survey.add(pair, split, allowed_labels)
+                        writer.write(_example(sample.name, pair))
                     except (OSError, ValueError) as error:
                         survey.problems.append(str(error))
                     progress.update()
@@ -199,8 +200,8 @@ def _write_records(
 
 
 def _shards(
-    splits: Mapping[str, Sequence[Sample]], num_shards: int
-) -> Iterator[tuple[str, str, Sequence[Sample]]]:
+    splits: Mapping[str, Sequence[Any]], num_shards: int
+) -> Iterator[tuple[str, str, Sequence[Any]]]:
     """Yields split, file name and samples of every shard."""
     for split, samples in splits.items():
         per_shard = math.ceil(len(samples) / num_shards)
@@ -209,17 +210,15 @@ def _shards(
             yield split, shard_name(split, shard, num_shards), members
 
 
-def _example(sample: Sample, mask: Mask, survey: _Survey) -> bytes:
-    height, width = mask.labels.shape
-    image = encode_image(sample.image_path, mask_size=(height, width))
-    survey.turned_images += image.turned
+def _example(name: str, pair: LabelledImage) -> bytes:
+    height, width = pair.mask.labels.shape
     return make_example(
-        image_bytes=image.data,
-        label_bytes=mask.png,
-        filename=sample.name,
+        image_bytes=pair.image.data,
+        label_bytes=pair.mask.png,
+        filename=name,
         height=height,
         width=width,
-        image_format=image.image_format,
+        image_format=pair.image.image_format,
     )
 
 

@@ -1,5 +1,4 @@
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ from PIL import Image
 from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.data import DatasetInfo, records
 from deeplab_tf.data.convert import convert_samples
-from deeplab_tf.data.masks import read_mask
 from deeplab_tf.data.pairing import Sample
+from deeplab_tf.data.reading import FileReader
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = ("background", "cat", "dog")
@@ -40,7 +39,7 @@ def random_masks(values=(0, 1, 2, 255), sizes=SIZES):
 
 
 def convert(samples, output, **options):
-    options = {"name": "pets", "class_names": NAMES, "read": read_mask} | options
+    options = {"name": "pets", "class_names": NAMES, "read": FileReader()} | options
     splits = samples if isinstance(samples, dict) else {"train": samples}
     return convert_samples(splits, output_dir=output, **options)
 
@@ -288,14 +287,14 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path):
         count.append(path)
         if len(count) == 4:
             raise KeyboardInterrupt
-        return read_mask(path)
+        return FileReader()(path)
 
     assert_refused(samples, tmp_path, error=KeyboardInterrupt, read=read)
 
 
 def test_mask_types_reach_the_reader(tmp_path):
     samples = write_samples(tmp_path / "in", random_masks((0, 255)))
-    read = partial(read_mask, label_map={0: 0, 255: 1})
+    read = FileReader(label_map={0: 0, 255: 1})
     conversion = convert(samples, tmp_path / "out", class_names=("off", "on"), read=read)
     label = records.decode_label(read_split(tmp_path / "out", "train")[0]["label_bytes"]).numpy()
     np.testing.assert_array_equal(label, random_masks((0, 255))[0] // 255)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from absl import flags
 
+from deeplab_tf.cli import conversion
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -41,7 +43,7 @@ def script(load_script):
     def run(name, **values):
         module = load_script(name)
         flags.FLAGS([name, *[f"--{flag}={value}" for flag, value in values.items()]])
-        module.run([name])
+        conversion.checked(module.main)([name])
 
     return run
 

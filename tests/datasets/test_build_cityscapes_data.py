@@ -110,7 +110,7 @@ def test_the_record_is_byte_identical_to_the_references(load_script, tmp_path):
         converter.find_samples(tmp_path / "root", image_format="png"),
         output_dir=tmp_path / "out",
         name="cityscapes",
-        read=converter.read_train_ids,
+        read=converter.TrainIdReader(),
         class_names=[f"class {label}" for label in range(20)],  # its label holds 19
         num_shards=facts["num_shards"],
     )

@@ -1,0 +1,1 @@
+"""Converters: offline scripts that write folders of records."""

@@ -1,0 +1,54 @@
+"""From a sample to what its record holds: the step of a conversion that differs between sources."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from deeplab_tf.data.class_table import ColorTable
+from deeplab_tf.data.images import EncodedImage, encode_image
+from deeplab_tf.data.masks import Mask, MaskType, read_mask
+from deeplab_tf.data.pairing import Sample
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image and its mask, of one size, as they go into a record.
+
+    Attributes:
+        image: The image.
+        mask: Its mask.
+        mask_source: Where the mask is from, for messages: the path of its file.
+    """
+
+    image: EncodedImage
+    mask: Mask
+    mask_source: str
+
+
+# Of a sample, a frozen dataclass with a `name`. It raises ValueError or OSError, naming the file,
+# for one that cannot be used. Both travel to worker processes and are told apart by their repr:
+# readers are frozen dataclasses as well.
+Reader = Callable[[Any], LabelledImage]
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads an image file and a mask file; the fields are arguments of `masks.read_mask`."""
+
+    mask_type: MaskType = "auto"
+    ignore_label: int = 255
+    color_table: ColorTable | None = None
+    label_map: dict[int, int] | None = None
+
+    def __call__(self, sample: Sample) -> LabelledImage:
+        """Reads a sample; raises OSError or ValueError, naming the file."""
+        mask = read_mask(
+            sample.mask_path,
+            mask_type=self.mask_type,
+            ignore_label=self.ignore_label,
+            color_table=self.color_table,
+            label_map=self.label_map,
+        )
+        height, width = mask.labels.shape
+        image = encode_image(sample.image_path, mask_size=(height, width))
+        return LabelledImage(image, mask, mask_source=str(sample.mask_path))
