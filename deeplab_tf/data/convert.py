@@ -5,26 +5,42 @@ problems are reported together.
 """
 
 import contextlib
-import math
 import os
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.data import dataset_info
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.data.masks import describe_values
-from deeplab_tf.data.output import check_output, move_into, temporary_sibling
+from deeplab_tf.data.output import check_output, move_into, resumable_sibling
 from deeplab_tf.data.pairing import raise_problems
-from deeplab_tf.data.reading import LabelledImage, Reader
-from deeplab_tf.data.records import is_shard, make_example, shard_name
+from deeplab_tf.data.parts import (
+    Note,
+    Part,
+    Shard,
+    join_parts,
+    plan_parts,
+    plan_shards,
+    split_shard,
+    write_part,
+)
+from deeplab_tf.data.reading import Reader
+from deeplab_tf.data.records import is_shard
+from deeplab_tf.data.workers import TaskRunner, available_cores, run_tasks
+
+# With fewer samples, this process is done before others have started.
+_WORTH_WORKERS = 2000
+
+# More say no more: most likely all masks have the same fault.
+_ENOUGH_PROBLEMS = 1000
 
 
 @dataclass(frozen=True)
@@ -59,55 +75,6 @@ class Conversion:
         return "\n".join(lines + [f"Note: {note}" for note in self.notes])
 
 
-@dataclass
-class _Survey:
-    """What masks and images turn out to hold, gathered while they are written."""
-
-    pixels: dict[str, np.ndarray]
-    problems: list[str] = field(default_factory=list)
-    palette: np.ndarray | None = None
-    other_palettes: int = 0
-    turned_images: int = 0
-
-    def labels(self) -> list[int]:
-        """Returns the label values found in any split, sorted."""
-        return np.flatnonzero(sum(self.pixels.values())).tolist()
-
-    def add(self, pair: LabelledImage, split: str, allowed_labels: Collection[int]) -> None:
-        """Counts the mask's pixels; raises ValueError if it holds labels that are not allowed."""
-        mask = pair.mask
-        counts = np.bincount(mask.labels.ravel(), minlength=256)
-        self.pixels[split] += counts
-        found = np.flatnonzero(counts)
-        if mask.palette is not None:
-            if self.palette is None:
-                self.palette = mask.palette
-            self.other_palettes += bool((mask.palette[found] != self.palette[found]).any())
-        wrong = np.array([label for label in found.tolist() if label not in allowed_labels])
-        if wrong.size:
-            raise ValueError(
-                f"{pair.mask_source}: holds the labels {describe_values(wrong)}, which are neither "
-                "a class nor the ignore label"
-            )
-        self.turned_images += pair.image.turned
-
-    def notes(self) -> tuple[str, ...]:
-        """Returns what is no error but may surprise."""
-        notes = []
-        if self.turned_images:
-            notes.append(
-                f"{self.turned_images} image(s) carry an EXIF orientation, which TensorFlow "
-                "ignores; they were turned upright."
-            )
-        if self.other_palettes:
-            notes.append(
-                f"{self.other_palettes} mask(s) give a label another colour than the first mask "
-                "does; palette indices were taken as labels. If the colours are the classes, "
-                "convert with build_folder_data.py --mask_type=rgb --color_table=FILE."
-            )
-        return tuple(notes)
-
-
 def convert_samples(
     splits: Mapping[str, Sequence[Any]],
     *,
@@ -119,8 +86,12 @@ def convert_samples(
     ignore_label: int = 255,
     num_shards: int = 4,
     overwrite: bool = False,
+    run: TaskRunner | None = None,
 ) -> Conversion:
     """Writes `<split>-xxxxx-of-yyyyy.tfrecord` files and dataset.json (reference: `build_*.py`).
+
+    The records are the same whoever writes them. Until everything is written, it lies beside the
+    output folder in `.<output>.partial`, and the same call goes on with it.
 
     Args:
         splits: Samples by split; they are written in this order.
@@ -134,11 +105,14 @@ def convert_samples(
         num_shards: Number of files per split; each holds ceil(images / num_shards) records but
             the last ones, which may be empty.
         overwrite: Replace the records in an existing folder; files of other names stay.
+        run: Runs a function over tasks, such as a partial of `workers.run_tasks`. None: in one
+            process for each core, or in this one if there are few samples.
 
     Returns:
         The description written, pixel counts and notes.
 
     Raises:
+        BlockingIOError: Another process is writing to the same folder.
         FileExistsError: The output folder holds something and `overwrite` is False.
         ValueError: Files are damaged, do not fit each other, or hold labels without a class.
     """
@@ -156,70 +130,144 @@ def convert_samples(
         # A wrong description is an error now, not after all files are read.
         colors = palette or _choose_palette(None, len(class_names))
         describe(class_names=tuple(class_names), palette=colors)
+    run = run or _default_runner(sum(map(len, splits.values())))
     allowed = {*range(256 if class_names is None else len(class_names)), ignore_label}
-    with temporary_sibling(output) as temporary:
-        survey = _write_records(
-            splits, temporary, read=read, allowed_labels=allowed, num_shards=num_shards
-        )
-        found = survey.labels()
+    with resumable_sibling(output) as folder:
+        plan = _Plan(splits, num_shards, folder / "parts", folder / "records")
+        kept = _write_parts(plan, read=read, allowed_labels=allowed, run=run)
+        survey = _merge_notes(plan)
+        found = np.flatnonzero(sum(survey.pixels.values())).tolist()
         hint = _label_hint(found, class_names=class_names, ignore_label=ignore_label)
-        raise_problems(survey.problems, hint="" if allowed.issuperset(found) else hint)
-        if class_names is None:
-            class_names = _derive_class_names(found, ignore_label=ignore_label, hint=hint)
-        if len(set(found) - {ignore_label}) < 2:
-            raise ValueError(f"the masks show fewer than two classes. {hint}")
+        if survey.problems:
+            hints = [] if allowed.issuperset(found) else [hint]
+            hints.append(f"What was read without problems is kept in {folder} for the next try.")
+            raise_problems(survey.problems, hint="\n".join(hints))
+        try:
+            if class_names is None:
+                class_names = _derive_class_names(found, ignore_label=ignore_label, hint=hint)
+            if len(set(found) - {ignore_label}) < 2:
+                raise ValueError(f"the masks show fewer than two classes. {hint}")
+        except ValueError:
+            shutil.rmtree(folder)  # with other settings, all is to be read again
+            raise
         colors = palette or _choose_palette(survey.palette, len(class_names))
         info = describe(class_names=tuple(class_names), palette=colors)
-        info.save(temporary)
-        _publish(temporary, output, splits=info.splits)
-    return Conversion(info, survey.pixels, survey.notes())
+        join = partial(join_parts, folder=plan.parts_folder, output=plan.records_folder)
+        for _ in run(join, plan.shards()):
+            pass
+        info.save(plan.records_folder)
+        _publish(plan.records_folder, output, splits=info.splits)
+        shutil.rmtree(folder)
+    return Conversion(info, survey.pixels, survey.remarks(kept))
 
 
-def _write_records(
-    splits: Mapping[str, Sequence[Any]],
-    folder: Path,
-    *,
-    read: Reader,
-    allowed_labels: Collection[int],
-    num_shards: int,
-) -> _Survey:
-    survey = _Survey(pixels={split: np.zeros(256, np.int64) for split in splits})
-    # disable=None: no bar where there is no terminal.
-    with tqdm(total=sum(map(len, splits.values())), unit="image", disable=None) as progress:
-        for split, file_name, samples in _shards(splits, num_shards):
-            with tf.io.TFRecordWriter(str(folder / file_name)) as writer:
-                for sample in samples:
-                    try:
-                        pair = read(sample)
-                        survey.add(pair, split, allowed_labels)
-                        writer.write(_example(sample.name, pair))
-                    except (OSError, ValueError) as error:
-                        survey.problems.append(str(error))
-                    progress.update()
-    return survey
+@dataclass(frozen=True)
+class _Plan:
+    """Which parts and shards there are to be, and where."""
+
+    splits: Mapping[str, Sequence[Any]]
+    num_shards: int
+    parts_folder: Path
+    records_folder: Path
+
+    def parts(self) -> Iterator[Part]:
+        for split, samples in self.splits.items():
+            yield from plan_parts(samples, split, self.num_shards)
+
+    def shards(self) -> Iterator[Shard]:
+        for split, samples in self.splits.items():
+            yield from plan_shards(len(samples), split, self.num_shards)
 
 
-def _shards(
-    splits: Mapping[str, Sequence[Any]], num_shards: int
-) -> Iterator[tuple[str, str, Sequence[Any]]]:
-    """Yields split, file name and samples of every shard."""
-    for split, samples in splits.items():
-        per_shard = math.ceil(len(samples) / num_shards)
-        for shard in range(num_shards):
-            members = samples[shard * per_shard : (shard + 1) * per_shard]
-            yield split, shard_name(split, shard, num_shards), members
+@dataclass(frozen=True)
+class _Survey:
+    """What all parts hold together."""
+
+    pixels: dict[str, np.ndarray]
+    palette: np.ndarray | None
+    other_palettes: int
+    turned_images: int
+    problems: tuple[str, ...]
+
+    def remarks(self, kept: int) -> tuple[str, ...]:
+        """Returns what is no error but may surprise."""
+        remarks = []
+        if kept:
+            remarks.append(f"{kept} image(s) were there from an earlier run that did not finish.")
+        if self.turned_images:
+            remarks.append(
+                f"{self.turned_images} image(s) carry an EXIF orientation, which TensorFlow "
+                "ignores; they were turned upright."
+            )
+        if self.other_palettes:
+            remarks.append(
+                f"{self.other_palettes} mask(s) give a label another colour than the first mask "
+                "does; palette indices were taken as labels. If the colours are the classes, "
+                "convert with build_folder_data.py --mask_type=rgb --color_table=FILE."
+            )
+        return tuple(remarks)
 
 
-def _example(name: str, pair: LabelledImage) -> bytes:
-    height, width = pair.mask.labels.shape
-    return make_example(
-        image_bytes=pair.image.data,
-        label_bytes=pair.mask.png,
-        filename=name,
-        height=height,
-        width=width,
-        image_format=pair.image.image_format,
+def _default_runner(num_samples: int) -> TaskRunner:
+    num_workers = 1 if num_samples < _WORTH_WORKERS else available_cores()
+    return partial(run_tasks, num_workers=num_workers)
+
+
+def _write_parts(
+    plan: _Plan, *, read: Reader, allowed_labels: Collection[int], run: TaskRunner
+) -> int:
+    """Writes the parts that are missing; returns how many images were there."""
+    for folder in (plan.parts_folder, plan.records_folder):
+        folder.mkdir(exist_ok=True)
+    for shard in plan.shards():
+        split_shard(shard, folder=plan.parts_folder, output=plan.records_folder)
+    _remove_leftovers(plan)
+    write = partial(
+        write_part, folder=plan.parts_folder, read=read, allowed_labels=frozenset(allowed_labels)
     )
+    kept = problems = 0
+    total = sum(map(len, plan.splits.values()))
+    # disable=None: no bar where there is no terminal.
+    with tqdm(total=total, unit="image", disable=None) as progress:
+        for written in run(write, plan.parts()):
+            progress.update(written.images)
+            kept += written.images * written.kept
+            problems += written.problems
+            if problems > _ENOUGH_PROBLEMS:
+                break
+    return kept
+
+
+def _remove_leftovers(plan: _Plan) -> None:
+    """Deletes what a conversion that was killed had only begun, and parts of another plan."""
+    planned = {name for shard in plan.shards() for name in shard.parts}
+    for path in plan.parts_folder.iterdir():
+        if path.name.removesuffix(".json") not in planned:
+            path.unlink()
+    for path in plan.records_folder.iterdir():
+        path.unlink()
+
+
+def _merge_notes(plan: _Plan) -> _Survey:
+    """What the parts hold, in their order: the first palette counts."""
+    pixels = {split: np.zeros(256, np.int64) for split in plan.splits}
+    first: np.ndarray | None = None
+    other_palettes = turned_images = 0
+    problems: list[str] = []
+    for part in plan.parts():
+        note = Note.read(plan.parts_folder, part.name)
+        if note is None:
+            continue  # there were too many problems to go on
+        problems += note.problems
+        for label, count in note.survey.pixels.items():
+            pixels[part.split][label] += count
+        turned_images += note.survey.turned_images
+        for colors, (labels, number) in note.survey.palettes.items():
+            palette = np.frombuffer(colors, np.uint8).reshape(-1, 3)
+            first = palette if first is None else first
+            shown = sorted(labels)
+            other_palettes += number * bool((palette[shown] != first[shown]).any())
+    return _Survey(pixels, first, other_palettes, turned_images, tuple(problems))
 
 
 def _label_hint(

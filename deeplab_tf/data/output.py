@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 def check_output(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -33,6 +34,33 @@ def temporary_sibling(folder: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def resumable_sibling(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields `.<folder>.partial` beside `folder`, for this process alone; what is in it stays.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    path = Path(os.path.abspath(folder))
+    partial = path.with_name(f".{path.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    with open(partial / "lock", "w") as lock:
+        _lock(lock, BlockingIOError(f"another process is at work on {path}: wait until it is done"))
+        yield partial
+
+
+def _lock(file: IO[str], taken: BlockingIOError) -> None:
+    """Locks a file until it is closed; the system unlocks it too, however its holder dies."""
+    try:
+        import fcntl
+    except ImportError:  # Windows; two conversions to one folder are then the user's to avoid
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise taken from None
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:

@@ -1,4 +1,6 @@
 import json
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,10 @@ from PIL import Image
 from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.data import DatasetInfo, records
 from deeplab_tf.data.convert import convert_samples
+from deeplab_tf.data.output import resumable_sibling
 from deeplab_tf.data.pairing import Sample
 from deeplab_tf.data.reading import FileReader
+from deeplab_tf.data.workers import run_tasks
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = ("background", "cat", "dog")
@@ -50,12 +54,12 @@ def read_split(folder, split):
 
 
 def assert_refused(samples, tmp_path, *messages, error=ValueError, **options):
-    """Expects an error with all messages, and nothing beside the inputs afterwards."""
+    """Expects an error with all messages, and no output folder afterwards."""
     with pytest.raises(error) as caught:
         convert(samples, tmp_path / "new" / "out", **options)
     for message in messages:
         assert message in str(caught.value)
-    assert not list((tmp_path / "new").glob("*")), "something was written"
+    assert not (tmp_path / "new" / "out").exists(), "something was written"
 
 
 @pytest.mark.parametrize("palette", [None, voc_colormap(256).tobytes()], ids=["grey", "palette"])
@@ -277,19 +281,185 @@ def test_a_failed_overwrite_leaves_the_older_conversion(tmp_path):
     with pytest.raises(ValueError, match=r"s2\.jpg"):
         convert(samples, output, overwrite=True)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+def test_a_finished_conversion_leaves_nothing_beside_it(tmp_path):
+    convert(write_samples(tmp_path / "in", random_masks()), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "dataset.json",
+        *(f"train-0000{i}-of-00004.tfrecord" for i in range(4)),
+    ]
 
 
-def test_an_interrupt_leaves_nothing_behind(tmp_path):
-    samples = write_samples(tmp_path / "in", random_masks())
+def test_settings_that_suit_no_mask_leave_nothing_behind(tmp_path):
+    samples = write_samples(tmp_path / "in", random_masks((1, 255)))
+    assert_refused(samples, tmp_path, "fewer than two classes")
+    assert not list((tmp_path / "new").iterdir())
 
-    def read(path, count=[]):  # noqa: B006 - counts calls
-        count.append(path)
-        if len(count) == 4:
+
+@dataclass(frozen=True)
+class CountingReader:
+    """A FileReader that notes whom it reads, and is interrupted at one sample."""
+
+    log: Path
+    stop_at: str = ""
+
+    def __call__(self, sample):
+        if sample.name == self.stop_at:
             raise KeyboardInterrupt
-        return FileReader()(path)
+        with self.log.open("a") as log:
+            log.write(f"{sample.name}\n")
+        return FileReader()(sample)
 
-    assert_refused(samples, tmp_path, error=KeyboardInterrupt, read=read)
+    def __repr__(self):
+        return "CountingReader"  # one that is interrupted reads the same
+
+    def taken(self):
+        names = self.log.read_text().split()
+        self.log.unlink()
+        return names
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def many_samples(tmp_path, count=70):
+    """Samples of three parts in one shard: 32, 32 and the rest."""
+    return write_samples(tmp_path / "in", random_masks(sizes=SIZES * (count // 6 + 1))[:count])
+
+
+def test_an_interrupted_conversion_goes_on_where_it_was(tmp_path):
+    samples = many_samples(tmp_path)
+    reader = CountingReader(tmp_path / "log")
+    expected = convert(samples, tmp_path / "undisturbed", num_shards=1, name="same")
+    with pytest.raises(KeyboardInterrupt):
+        convert(samples, tmp_path / "out", num_shards=1, read=CountingReader(reader.log, "s40"))
+    assert len(reader.taken()) == 40
+    assert not (tmp_path / "out").exists()
+    conversion = convert(samples, tmp_path / "out", num_shards=1, read=reader, name="same")
+    assert reader.taken() == [f"s{i}" for i in range(32, 70)]
+    assert conversion.notes == ("32 image(s) were there from an earlier run that did not finish.",)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "undisturbed")
+    np.testing.assert_array_equal(conversion.pixels["train"], expected.pixels["train"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "undisturbed"]
+
+
+def test_parts_of_files_that_changed_are_written_again(tmp_path):
+    samples = many_samples(tmp_path)
+    reader = CountingReader(tmp_path / "log")
+    with pytest.raises(KeyboardInterrupt):
+        convert(samples, tmp_path / "out", num_shards=1, read=CountingReader(reader.log, "s65"))
+    reader.taken()
+    mask = np.asarray(Image.open(samples[3].mask_path))
+    Image.fromarray(np.where(mask == 1, np.uint8(2), mask)).save(samples[3].mask_path)
+    convert(samples, tmp_path / "out", num_shards=1, read=reader)
+    # The second part is kept; the first has another file, the third was not there.
+    assert reader.taken() == [f"s{i}" for i in (*range(32), *range(64, 70))]
+    label = records.decode_label(read_split(tmp_path / "out", "train")[3]["label_bytes"]).numpy()
+    np.testing.assert_array_equal(label, np.where(mask == 1, 2, mask))
+
+
+@pytest.mark.parametrize(
+    "options", [{"class_names": (*NAMES, "bird")}, {"ignore_label": 254, "read": FileReader()}]
+)
+def test_parts_of_other_settings_are_written_again(tmp_path, options):
+    samples = many_samples(tmp_path)
+    reader = CountingReader(tmp_path / "log")
+    with pytest.raises(KeyboardInterrupt):
+        convert(samples, tmp_path / "out", num_shards=1, read=CountingReader(reader.log, "s69"))
+    if "ignore_label" in options:
+        with pytest.raises(ValueError, match="70 problem"):
+            convert(samples, tmp_path / "out", num_shards=1, **options)
+    else:
+        reader.taken()
+        convert(samples, tmp_path / "out", num_shards=1, read=reader, **options)
+        assert len(reader.taken()) == 70
+
+
+def test_after_problems_are_mended_only_their_parts_are_read_again(tmp_path):
+    samples = many_samples(tmp_path)
+    reader = CountingReader(tmp_path / "log")
+    good = samples[40].mask_path.read_bytes()
+    samples[40].mask_path.write_bytes(good[:50])
+    with pytest.raises(ValueError, match=r"1 problem.*\n.*s40.png.*\nWhat was read without"):
+        convert(samples, tmp_path / "out", num_shards=1, read=reader)
+    reader.taken()
+    samples[40].mask_path.write_bytes(good)
+    convert(samples, tmp_path / "out", num_shards=1, read=reader)
+    assert reader.taken() == [f"s{i}" for i in range(32, 64)]
+    assert len(read_split(tmp_path / "out", "train")) == 70
+
+
+def test_a_conversion_killed_while_shards_are_joined_goes_on(tmp_path):
+    samples = many_samples(tmp_path)
+    convert(samples, tmp_path / "undisturbed", num_shards=2, name="same")
+
+    def stop_at_the_second_shard(function, tasks):
+        for task in tasks:
+            if getattr(task, "name", "") == "train-00001-of-00002.tfrecord":
+                (tmp_path / ".out.partial/records/train-00001-of-00002.tfrecord.tmp").touch()
+                raise KeyboardInterrupt
+            yield function(task)
+
+    options = {"num_shards": 2, "name": "same"}
+    with pytest.raises(KeyboardInterrupt):
+        convert(samples, tmp_path / "out", run=stop_at_the_second_shard, **options)
+    reader = CountingReader(tmp_path / "log")
+    conversion = convert(samples, tmp_path / "out", **options)
+    assert conversion.notes[0].startswith("70 image(s) were there")
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "undisturbed")
+    assert not reader.log.exists()
+
+
+def test_torn_parts_are_written_again(tmp_path):
+    samples = many_samples(tmp_path)
+    reader = CountingReader(tmp_path / "log")
+    with pytest.raises(KeyboardInterrupt):
+        convert(samples, tmp_path / "out", num_shards=1, read=CountingReader(reader.log, "s69"))
+    reader.taken()
+    parts = tmp_path / ".out.partial/parts"
+    first, second = sorted(parts.glob("*.part-00000[01]"))
+    first.write_bytes(first.read_bytes()[:-10])
+    note = parts / f"{second.name}.json"
+    note.write_bytes(note.read_bytes()[:-10])
+    convert(samples, tmp_path / "out", num_shards=1, read=reader)
+    assert len(reader.taken()) == 70
+    assert len(read_split(tmp_path / "out", "train")) == 70
+
+
+def test_a_fault_that_all_masks_have_ends_the_conversion_early(tmp_path):
+    samples = many_samples(tmp_path)
+    for sample in samples:
+        sample.mask_path.write_bytes(b"no image")
+    many = [replace(samples[i % 70], name=f"{i}") for i in range(3000)]
+    reader = CountingReader(tmp_path / "log")
+    run = partial(run_tasks, num_workers=1)
+    with pytest.raises(ValueError, match=r"70 problem\(s\)"):  # distinct ones
+        convert(many, tmp_path / "out", num_shards=1, read=reader, run=run)
+    assert len(reader.taken()) == 1024  # the first part beyond 1000 problems is the last
+
+
+def test_two_conversions_do_not_write_to_one_folder(tmp_path):
+    samples = write_samples(tmp_path / "in", random_masks())
+    with (
+        resumable_sibling(tmp_path / "out"),
+        pytest.raises(BlockingIOError, match=r"another process is at work on .*out"),
+    ):
+        convert(samples, tmp_path / "out")
+
+
+def test_any_number_of_workers_writes_the_same(tmp_path):
+    samples = many_samples(tmp_path)
+    splits = {"train": samples[:50], "val": samples[50:]}
+    options = {"name": "same", "num_shards": 2}
+    convert(splits, tmp_path / "alone", **options)
+    conversion = convert(
+        splits, tmp_path / "three", run=partial(run_tasks, num_workers=3), **options
+    )
+    assert bytes_of(tmp_path / "three") == bytes_of(tmp_path / "alone")
+    assert conversion.pixels["train"].sum() > 0
 
 
 def test_mask_types_reach_the_reader(tmp_path):
