@@ -22,12 +22,11 @@ from absl import flags
 
 from deeplab_tf.cli import conversion
 from deeplab_tf.data.class_table import ColorTable
-from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS, KNOWN_DATASETS
+from deeplab_tf.data.known_datasets import CITYSCAPES_TRAIN_IDS, KNOWN_DATASETS
 from deeplab_tf.data.pairing import Sample, raise_problems
 from deeplab_tf.data.reading import FileReader, LabelledImage
 
 _CITYSCAPES = KNOWN_DATASETS["cityscapes"]
-_VOID = _CITYSCAPES.ignore_label
 
 # By split, the folder of masks and the download's splits in it.
 _SPLITS = {
@@ -44,13 +43,8 @@ _DOWNLOADS = {"gtFine": "gtFine_trainvaltest.zip", "gtCoarse": "gtCoarse.zip"}
 # Kinds of masks, the one preferred first: colours do not tell a group of poles from a pole.
 _KINDS = ("labelTrainIds", "labelIds", "color")
 
-# Label ids go to 33; those of no class are void (cityscapesScripts, labels.py).
-_TRAIN_IDS = dict.fromkeys(range(34), _VOID) | {
-    label_id: train_id for train_id, label_id in enumerate(CITYSCAPES_LABEL_IDS)
-}
-
-# Colours there of labels that are no class: unlabeled and the like, dynamic, ground, parking, rail
-# track, guard rail, bridge, tunnel, caravan, trailer.
+# Colours of labels that are no class (cityscapesScripts, labels.py): unlabeled and the like,
+# dynamic, ground, parking, rail track, guard rail, bridge, tunnel, caravan, trailer.
 _VOID_COLORS = (
     *((0, 0, 0), (111, 74, 0), (81, 0, 81), (250, 170, 160), (230, 150, 140)),
     *((180, 165, 180), (150, 100, 100), (150, 120, 90), (0, 0, 90), (0, 0, 110)),
@@ -59,7 +53,7 @@ _COLORS = ColorTable(
     _CITYSCAPES.class_names,
     _CITYSCAPES.palette,
     {color: label for label, color in enumerate(_CITYSCAPES.palette)}
-    | dict.fromkeys(_VOID_COLORS, _VOID),
+    | dict.fromkeys(_VOID_COLORS, _CITYSCAPES.ignore_label),
 )
 
 FLAGS = flags.FLAGS
@@ -157,7 +151,7 @@ class TrainIdReader:
         """Reads a sample; raises OSError or ValueError, naming the file."""
         kind = sample.mask_path.stem.rpartition("_")[2]
         return FileReader(
-            label_map=_TRAIN_IDS if kind == "labelIds" else None,
+            label_map=CITYSCAPES_TRAIN_IDS if kind == "labelIds" else None,
             color_table=_COLORS if kind == "color" else None,
         )(sample)
 
