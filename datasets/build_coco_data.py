@@ -47,7 +47,7 @@ def find_samples(*, min_annotated_pixels: int) -> dict[str, list[CocoSample]]:
         annotations = FLAGS[f"{split}_annotations"].value
         if bool(image_folder) != bool(annotations):
             raise ValueError(f"--{split}_image_folder and --{split}_annotations go together")
-        if annotations:
+        if image_folder and annotations:
             splits[split] = coco_samples(image_folder, annotations, min_annotated_pixels=minimum)
             condition = f" with more than {minimum} annotated pixels" if minimum else ""
             print(f"{annotations}: {len(splits[split])} images{condition}.")

@@ -51,7 +51,8 @@ def prepare(folder, name, features, splits, *, shards=1, base=tfds.core.Generato
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=shards))
 
 
-PETS = {"train": range(11), "test": range(20, 24)}
+# Interleaved, TFDS takes 16 examples of a file at a time; here are 18 in each of three.
+PETS = {"train": range(54), "test": range(60, 64)}
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_oxford_iiit_pet(script, pets):
     info = DatasetInfo.load(output)
     assert (info.name, info.ignore_label) == ("oxford_iiit_pet", 255)
     assert info.class_names == ("pet", "background", "border")
-    assert info.splits == {"train": 11, "test": 4}
+    assert info.splits == {"train": 54, "test": 4}
     for split, seeds in PETS.items():
         examples = examples_of(output, split)
         names = {example["filename"].numpy().decode() for example in examples}
@@ -114,12 +115,13 @@ def assert_belong(sample, read):
 def test_samples_are_found_in_any_order(reader):
     builder = make_builder(reader.tfds_name, reader.data_dir)
     samples = [s for split in PETS for s in tfds_samples(builder, split, layout=reader.layout)]
-    assert len({sample.name for sample in samples}) == 15
-    order = np.random.default_rng(0).permutation(len(samples))
-    for sample in [samples[0], *(samples[i] for i in order), samples[-1], samples[-1]]:
+    assert len({sample.name for sample in samples}) == 58
+    order = [0, *np.random.default_rng(0).permutation(len(samples))[:12], 17, 18, 57, 57]
+    for sample in (samples[index] for index in order):
         assert_belong(sample, reader(sample))
     with ThreadPoolExecutor(3) as pool:  # as Beam's local runner
-        for sample, read in zip(samples, pool.map(reader, samples), strict=True):
+        some = samples[40:]
+        for sample, read in zip(some, pool.map(reader, some), strict=True):
             assert_belong(sample, read)
 
 
