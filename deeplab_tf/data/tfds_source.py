@@ -176,7 +176,7 @@ def _choose(
     chosen = candidates if given is None else [key for key in images if key == given]
     if len(chosen) == 1:
         return chosen[0]
-    listed = ", ".join(f"{key} {feature.shape}" for key, feature in images.items())
+    listed = ", ".join(f"{key} {feature.shape}" for key, feature in sorted(images.items()))
     wanted = (
         f"no image feature {given}" if given else f"{len(candidates)} features that may be meant"
     )
