@@ -66,7 +66,7 @@ def coco_samples(
         image_dir: Folder of its images.
         annotations_path: The file.
         min_annotated_pixels: Only images are returned that have more pixels in regions of VOC's
-            classes, crowds apart (DeepLabv3, section 4.2: 1000). 0 returns all, even without any.
+            classes, crowds apart (DeepLabv3, "Pretrained on COCO": 1000). 0 returns all images.
 
     Raises:
         FileNotFoundError: The file is missing.

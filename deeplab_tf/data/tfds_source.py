@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_tf.data.images import encode_image_bytes, load_image
+from deeplab_tf.data.images import EXTENSIONS, encode_image_bytes, load_image
 from deeplab_tf.data.known_datasets import CITYSCAPES_TRAIN_IDS, KNOWN_DATASETS
 from deeplab_tf.data.masks import Mask, decode_mask, encode_mask
 from deeplab_tf.data.reading import LabelledImage
@@ -201,11 +201,16 @@ def tfds_samples(builder: Any, split: str, *, layout: TfdsLayout) -> list[TfdsSa
     key = texts[0] if texts else layout.mask_key
     samples = []
     for index, example in enumerate(_examples(builder, split, keys=[key])):
-        name = PurePosixPath(example[key].decode()).stem if texts else f"{split}_{index:06d}"
+        name = _base_name(example[key].decode()) if texts else f"{split}_{index:06d}"
         samples.append(TfdsSample(name, split, index))
     if not samples:
         raise ValueError(f"{builder.info.full_name}: the split {split} is empty")
     return samples
+
+
+def _base_name(path: str) -> str:
+    name = PurePosixPath(path)  # names without extension may hold dots
+    return name.stem if name.suffix.lower() in EXTENSIONS else name.name
 
 
 @dataclass(frozen=True)

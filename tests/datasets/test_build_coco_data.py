@@ -1,4 +1,5 @@
 import json
+import pickle
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 
 from deeplab_tf.data import DatasetInfo, records
-from deeplab_tf.data.coco import parse_run_lengths
+from deeplab_tf.data.coco import coco_samples, parse_run_lengths
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
 
 HEIGHT, WIDTH = 60, 80
@@ -180,6 +181,13 @@ def test_compressed_run_lengths_are_those_of_pycocotools():
         counts = np.diff(edges, prepend=0, append=mask.size).tolist()
         text = mask_api.encode(np.asfortranarray(mask))["counts"].decode()
         assert parse_run_lengths(text) == counts
+
+
+def test_a_sample_travels_with_its_own_regions_only(coco):
+    samples = coco_samples(coco["train_image_folder"], coco["train_annotations"])
+    assert pickle.loads(pickle.dumps(samples)) == samples
+    assert max(len(pickle.dumps(sample)) for sample in samples) < 3000
+    assert len({repr(sample) for sample in samples}) == 12
 
 
 def test_training_images_need_more_annotated_pixels(script, coco, capsys):

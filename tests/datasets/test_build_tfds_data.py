@@ -1,4 +1,5 @@
 import io
+import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -11,7 +12,13 @@ from PIL import Image
 
 from deeplab_tf.colormap import cityscapes_colormap
 from deeplab_tf.data import DatasetInfo, records
-from deeplab_tf.data.tfds_source import TfdsLayout, TfdsReader, make_builder, tfds_samples
+from deeplab_tf.data.tfds_source import (
+    TfdsLayout,
+    TfdsReader,
+    find_layout,
+    make_builder,
+    tfds_samples,
+)
 
 RGB = tfds.features.Image(shape=(None, None, 3))
 GREY = tfds.features.Image(shape=(None, None, 1))
@@ -355,5 +362,23 @@ def test_without_tfds_it_says_how_to_get_it(script, pets, monkeypatch):
         script("build_tfds_data", tfds_name="oxford_iiit_pet", output_dir=pets / "out")
 
 
-def test_a_reader_says_all_that_it_is(reader):
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("images/a.b_1.JPG", "a.b_1"),
+        ("aachen_000000_000019", "aachen_000000_000019"),
+        ("v1.5", "v1.5"),
+    ],
+)
+def test_names_are_those_of_the_files(tmp_path, text, name):
+    example = {"image": io.BytesIO(pair(0)[0]), "mask": io.BytesIO(encoded(pair(0)[1]))}
+    features = {"image": RGB, "mask": GREY, "image_id": tfds.features.Text()}
+    prepare(tmp_path, "named", features, {"train": [example | {"image_id": text}]})
+    builder = make_builder("named", str(tmp_path))
+    (sample,) = tfds_samples(builder, "train", layout=find_layout(builder))
+    assert sample.name == name
+
+
+def test_a_reader_travels_and_says_all_that_it_is(reader):
+    assert pickle.loads(pickle.dumps(reader)) == reader
     assert all(repr(value) in repr(reader) for value in asdict(reader.layout).values())
