@@ -83,6 +83,9 @@ def main(_: list[str]) -> None:
         if "train_aug" in splits:
             raise ValueError(f"train_aug.txt in {FLAGS.list_folder} and --sbd_root both make it")
         splits["train_aug"] = augmented_train_split(splits, FLAGS.sbd_root)
+        if (count := len(splits["train_aug"])) != _VOC.splits["train_aug"]:
+            expected = _VOC.splits["train_aug"]
+            print(f"Note: train_aug has {count} images; of all of VOC and SBD it has {expected}.")
     conversion.convert(
         splits,
         name=name,

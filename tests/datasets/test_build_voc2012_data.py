@@ -140,8 +140,9 @@ def voc_mask(voc, name):
 
 
 @pytest.mark.parametrize("root", ["", "dataset"])
-def test_train_aug_is_vocs_train_and_what_sbd_adds(script, voc, sbd, root):
+def test_train_aug_is_vocs_train_and_what_sbd_adds(script, voc, sbd, root, capsys):
     script("build_voc2012_data", **voc, sbd_root=sbd / root)
+    assert "train_aug has 4 images; of all of VOC and SBD it has 10582" in capsys.readouterr().out
     assert DatasetInfo.load(voc["output_dir"]).splits["train_aug"] == 4
     labels = labels_of(voc["output_dir"], "train_aug")
     assert list(labels) == ["x1", "x3", "y1", "y2"]
