@@ -7,12 +7,15 @@
         --val_image_label_folder=ADEChallengeData2016/annotations/validation \
         --output_dir=records
 
-The masks hold 1..150 for the classes and 0 for everything else, which is ignored.
+The masks hold 1..150 for the classes and 0 for everything else, which is ignored: 151 names and the
+ignore label 0, as in the reference. --reduce_zero_label writes the other usual form, 150 names with
+labels 0..149 and the ignore label 255, for networks without an output that means nothing.
 
 Differs from the reference: the order of the training images is shuffled, but the same each time,
 validation images keep theirs, and the image format is taken from the files.
 """
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Collection
@@ -28,6 +31,14 @@ from deeplab_tf.data.pairing import Sample, raise_problems
 from deeplab_tf.data.reading import FileReader
 
 _ADE20K = KNOWN_DATASETS["ade20k"]
+_REDUCED = dataclasses.replace(
+    _ADE20K,
+    name="ade20k_150",
+    class_names=_ADE20K.class_names[1:],
+    palette=_ADE20K.palette[1:],
+    ignore_label=255,
+)
+_REDUCED_LABELS = {0: 255} | {label: label - 1 for label in range(1, 151)}
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -58,6 +69,11 @@ flags.DEFINE_enum(
     "Extension of the images. Unless it is given, any; the format is recognised by the content.",
 )
 flags.DEFINE_enum("label_format", "png", ["png"], "Extension of the masks.")
+flags.DEFINE_bool(
+    "reduce_zero_label",
+    False,
+    "Write labels 0..149 for the classes 1..150, and 255 in place of 0, which is ignored.",
+)
 
 
 def find_samples(
@@ -100,17 +116,21 @@ def main(_: list[str]) -> None:
     """Converts what the flags name and prints a summary."""
     any_kind = FLAGS["image_format"].using_default_value
     extensions = images.EXTENSIONS if any_kind else (f".{FLAGS.image_format}",)
+    info = _REDUCED if FLAGS.reduce_zero_label else _ADE20K
     find = partial(find_samples, image_extensions=extensions)
     conversion.convert(
         {
             "train": _shuffled(find(FLAGS.train_image_folder, FLAGS.train_image_label_folder)),
             "val": find(FLAGS.val_image_folder, FLAGS.val_image_label_folder),
         },
-        name=_ADE20K.name,
-        read=FileReader(ignore_label=_ADE20K.ignore_label),
-        class_names=_ADE20K.class_names,
-        palette=_ADE20K.palette,
-        ignore_label=_ADE20K.ignore_label,
+        name=info.name,
+        read=FileReader(
+            ignore_label=_ADE20K.ignore_label,  # masks with 255 are reduced already: an error
+            label_map=_REDUCED_LABELS if FLAGS.reduce_zero_label else None,
+        ),
+        class_names=info.class_names,
+        palette=info.palette,
+        ignore_label=info.ignore_label,
     )
 
 

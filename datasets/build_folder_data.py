@@ -18,10 +18,12 @@ Coloured masks, with a file of one line `r g b name` per class (a line named voi
         --color_table=colors.txt --output_dir=records
 
 One image in five goes to the split "val", chosen by a hash of its name; --train_list and --val_list
-choose otherwise. EXIF orientations are applied to the images, as every viewer does.
+choose otherwise, or --val_image_folder and --val_mask_folder, if the splits have folders of their
+own. EXIF orientations are applied to the images, as every viewer does.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -35,12 +37,14 @@ from deeplab_tf.data.class_table import (
     read_color_table,
 )
 from deeplab_tf.data.masks import MaskType
-from deeplab_tf.data.pairing import folder_splits
+from deeplab_tf.data.pairing import Sample, folder_samples, folder_splits
 from deeplab_tf.data.reading import FileReader
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("image_folder", None, "Folder of images.", required=True)
 flags.DEFINE_string("mask_folder", None, "Folder of masks.", required=True)
+flags.DEFINE_string("val_image_folder", None, "Folder of the images of val, if it has its own.")
+flags.DEFINE_string("val_mask_folder", None, "Folder of their masks.")
 conversion.define_flags(output_dir=None)
 flags.DEFINE_string("mask_suffix", "", "What mask names have after the image's, such as _mask.")
 flags.DEFINE_enum(
@@ -74,15 +78,6 @@ def main(_: list[str]) -> None:
     """Converts what the flags name and prints a summary."""
     _check_flags()
     class_names, color_table = _classes()
-    list_files = {"train": FLAGS.train_list, "val": FLAGS.val_list} if FLAGS.train_list else None
-    splits = folder_splits(
-        image_dir=FLAGS.image_folder,
-        mask_dir=FLAGS.mask_folder,
-        mask_suffix=FLAGS.mask_suffix,
-        list_files=list_files,
-        val_ratio=FLAGS.val_ratio,
-        seed=FLAGS.seed,
-    )
     read = FileReader(
         mask_type=FLAGS.mask_type,
         ignore_label=FLAGS.ignore_label,
@@ -90,12 +85,30 @@ def main(_: list[str]) -> None:
         label_map=parse_label_map(FLAGS.label_map) if FLAGS.label_map else None,
     )
     conversion.convert(
-        splits,
+        _find_splits(),
         name=FLAGS.dataset_name or Path(FLAGS.output_dir).resolve().name,
         read=read,
         class_names=class_names,
         palette=color_table.palette if color_table else None,
         ignore_label=FLAGS.ignore_label,
+    )
+
+
+def _find_splits() -> dict[str, list[Sample]]:
+    find = partial(folder_samples, mask_suffix=FLAGS.mask_suffix)
+    if FLAGS.val_image_folder:
+        return {
+            "train": find(image_dir=FLAGS.image_folder, mask_dir=FLAGS.mask_folder),
+            "val": find(image_dir=FLAGS.val_image_folder, mask_dir=FLAGS.val_mask_folder),
+        }
+    list_files = {"train": FLAGS.train_list, "val": FLAGS.val_list} if FLAGS.train_list else None
+    return folder_splits(
+        image_dir=FLAGS.image_folder,
+        mask_dir=FLAGS.mask_folder,
+        mask_suffix=FLAGS.mask_suffix,
+        list_files=list_files,
+        val_ratio=FLAGS.val_ratio,
+        seed=FLAGS.seed,
     )
 
 
@@ -110,8 +123,11 @@ def _check_flags() -> None:
         raise ValueError(f"--color_table is for RGB masks; --mask_type is {FLAGS.mask_type}")
     if {"label_map", "color_table"} <= given:
         raise ValueError("--label_map is for index and palette masks, --color_table for RGB masks")
-    if len(given & {"train_list", "val_list"}) == 1:
-        raise ValueError("--train_list and --val_list go together; found one of them")
+    for pair in (("train_list", "val_list"), ("val_image_folder", "val_mask_folder")):
+        if len(given & set(pair)) == 1:
+            raise ValueError(f"--{' and --'.join(pair)} go together; found one of them")
+    if {"train_list", "val_image_folder"} <= given:
+        raise ValueError("--train_list and --val_image_folder both choose the splits; give one")
 
 
 def _classes() -> tuple[Sequence[str] | None, ColorTable | None]:

@@ -21,6 +21,11 @@ _CITYSCAPES_CLASSES = (
 # By train id, what Cityscapes' test server expects in its place.
 CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
+# The way back. Label ids go to 33; those of no class are void (cityscapesScripts, labels.py).
+CITYSCAPES_TRAIN_IDS = dict.fromkeys(range(34), 255) | {
+    label_id: train_id for train_id, label_id in enumerate(CITYSCAPES_LABEL_IDS)
+}
+
 
 def _pascal_voc_seg() -> DatasetInfo:
     class_names = tuple(_VOC_CLASSES.split(", "))

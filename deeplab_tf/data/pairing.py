@@ -77,6 +77,27 @@ def voc_splits(
     return splits
 
 
+_PAIRING_HINT = (
+    "Complete or remove them, or name the images to use in list files. If mask names have an "
+    "ending such as _mask, give it as --mask_suffix."
+)
+
+
+def folder_samples(
+    *,
+    image_dir: str | os.PathLike[str],
+    mask_dir: str | os.PathLike[str],
+    mask_suffix: str = "",
+) -> list[Sample]:
+    """Finds all images of a folder and their masks; arguments and errors as `folder_splits`."""
+    image_files, mask_files = _folder_files(image_dir, mask_dir, mask_suffix)
+    names = sorted(image_files)
+    problems = _missing(names, mask_files, f"no mask in {mask_dir} for the image")
+    problems += _missing(sorted(mask_files), image_files, f"no image in {image_dir} for the mask")
+    raise_problems(problems, hint=_PAIRING_HINT)
+    return [Sample(name, image_files[name], mask_files[name]) for name in names]
+
+
 def folder_splits(
     *,
     image_dir: str | os.PathLike[str],
@@ -105,48 +126,51 @@ def folder_splits(
         FileNotFoundError: A folder or list file is missing.
         ValueError: A folder, list or split is empty, or an image and a mask lack each other.
     """
-    image_files = _files_by_stem(image_dir, images.EXTENSIONS, what="image")
-    mask_files = _strip_suffix(
-        _files_by_stem(mask_dir, masks.EXTENSIONS, what="mask"), mask_suffix, mask_dir
-    )
-    if list_files:
-        names = {split: _read_list(Path(path), image_files) for split, path in list_files.items()}
-        problems = []
-        for split, path in list_files.items():
-            problems += _missing(names[split], image_files, f"{path}: no image in {image_dir} for")
-            problems += _missing(names[split], mask_files, f"{path}: no mask in {mask_dir} for")
-    else:
-        names = _hash_splits(sorted(image_files), val_ratio=val_ratio, seed=seed)
-        problems = _missing(sorted(image_files), mask_files, f"no mask in {mask_dir} for the image")
-        problems += _missing(
-            sorted(mask_files), image_files, f"no image in {image_dir} for the mask"
-        )
-    raise_problems(
-        problems,
-        hint="Complete or remove them, or name the images to use in list files. If mask names "
-        "have an ending such as _mask, give it as --mask_suffix.",
-    )
-    return {
-        split: [Sample(name, image_files[name], mask_files[name]) for name in split_names]
-        for split, split_names in names.items()
-    }
+    if not list_files:
+        samples = folder_samples(image_dir=image_dir, mask_dir=mask_dir, mask_suffix=mask_suffix)
+        return _hash_splits(samples, val_ratio=val_ratio, seed=seed)
+    image_files, mask_files = _folder_files(image_dir, mask_dir, mask_suffix)
+    splits: dict[str, list[Sample]] = {}
+    problems: list[str] = []
+    for split, path in list_files.items():
+        names = _read_list(Path(path), image_files)
+        problems += _missing(names, image_files, f"{path}: no image in {image_dir} for")
+        problems += _missing(names, mask_files, f"{path}: no mask in {mask_dir} for")
+        splits[split] = [
+            Sample(name, image_files[name], mask_files[name])
+            for name in names
+            if name in image_files and name in mask_files
+        ]
+    raise_problems(problems, hint=_PAIRING_HINT)
+    return splits
 
 
-def _hash_splits(names: Sequence[str], *, val_ratio: float, seed: int) -> dict[str, list[str]]:
+def _hash_splits(
+    samples: Sequence[Sample], *, val_ratio: float, seed: int
+) -> dict[str, list[Sample]]:
     if not 0 < val_ratio < 1:
         raise ValueError(f"val_ratio must be between 0 and 1, found {val_ratio}")
-    splits: dict[str, list[str]] = {"train": [], "val": []}
-    for name in names:
-        digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    splits: dict[str, list[Sample]] = {"train": [], "val": []}
+    for sample in samples:
+        digest = hashlib.sha256(f"{seed}:{sample.name}".encode()).digest()
         fraction = int.from_bytes(digest[:8]) / 2**64
-        splits["val" if fraction < val_ratio else "train"].append(name)
+        splits["val" if fraction < val_ratio else "train"].append(sample)
     for split, members in splits.items():
         if not members:
             raise ValueError(
-                f"val_ratio={val_ratio} of {len(names)} images leaves the split {split!r} empty; "
+                f"val_ratio={val_ratio} of {len(samples)} images leaves the split {split!r} empty; "
                 "choose another ratio or seed, or list the images of each split in a file"
             )
     return splits
+
+
+def _folder_files(
+    image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[str], mask_suffix: str
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Image and mask files by the image's name."""
+    image_files = _files_by_stem(image_dir, images.EXTENSIONS, what="image")
+    mask_files = _files_by_stem(mask_dir, masks.EXTENSIONS, what="mask")
+    return image_files, _strip_suffix(mask_files, mask_suffix, mask_dir)
 
 
 def _existing_folder(folder: str | os.PathLike[str], *, what: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from deeplab_tf.weights.archives import default_cache, locked, unpack
+from deeplab_tf.archives import default_cache, locked, unpack
 from deeplab_tf.weights.zoo import ZOO, download, similar_names
 
 _ARCHIVE = (".tar.gz", ".tgz")

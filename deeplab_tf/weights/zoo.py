@@ -4,7 +4,7 @@ import difflib
 import os
 from pathlib import Path
 
-from deeplab_tf.weights.archives import default_cache, fetch, locked, unpack
+from deeplab_tf.archives import default_cache, fetch, locked, unpack
 from deeplab_tf.weights.zoo_models import ZOO, Result, ZooModel
 
 

@@ -78,6 +78,25 @@ def test_the_order_is_shuffled_for_training_only_and_the_same_each_time(script, 
         assert (stems == names) == (split == "val")
 
 
+def test_the_form_with_150_classes(script, ade20k):
+    script("build_ade20k_data", **ade20k, reduce_zero_label=True)
+    output = ade20k["output_dir"]
+    info = DatasetInfo.load(output)
+    assert (info.name, info.num_classes, info.ignore_label) == ("ade20k_150", 150, 255)
+    assert (info.class_names[0], info.class_names[149]) == ("wall", "flag")
+    assert info.palette[0] == (120, 120, 120)
+    values = set()
+    for example in read_split(output, "train"):
+        stem = Path(example["filename"].numpy().decode()).stem
+        with Image.open(Path(ade20k["train_image_label_folder"]) / f"{stem}.png") as mask:
+            original = np.asarray(mask)
+        values |= set(original.ravel().tolist())
+        # In 8 bits 0 - 1 is 255.
+        label = records.decode_label(example["label_bytes"])
+        np.testing.assert_array_equal(label, original - np.uint8(1))
+    assert values >= {0, 1, 150}
+
+
 def damaged_mask(value=1, size=(5, 5)):
     def damage(flags):
         mask = Path(flags["train_image_label_folder"]) / "ADE_train_00000003.png"
@@ -85,6 +104,14 @@ def damaged_mask(value=1, size=(5, 5)):
             Image.new("L", size or image.size, value).save(mask)
 
     return damage
+
+
+def test_masks_that_are_reduced_already_are_not_reduced_again(script, ade20k):
+    damaged_mask(value=255, size=None)(ade20k)
+    with pytest.raises(
+        SystemExit, match=r"ADE_train_00000003\.png: .* no entry for the values 255"
+    ):
+        script("build_ade20k_data", **ade20k, reduce_zero_label=True)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ from PIL import Image
 from deeplab_tf.colormap import cityscapes_colormap
 from deeplab_tf.data import DatasetInfo, records
 from deeplab_tf.data.convert import convert_samples
+from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS, KNOWN_DATASETS
+from deeplab_tf.data.pairing import Sample
+from deeplab_tf.visualization import visualize_predictions
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -21,6 +24,19 @@ TRAIN_IDS = np.array(
     ],
     np.uint8,
 )
+# RGB by label id: the column color there.
+COLORS = np.array(
+    [
+        *([(0, 0, 0)] * 5 + [(111, 74, 0), (81, 0, 81), (128, 64, 128), (244, 35, 232)]),
+        *((250, 170, 160), (230, 150, 140), (70, 70, 70), (102, 102, 156), (190, 153, 153)),
+        *((180, 165, 180), (150, 100, 100), (150, 120, 90), (153, 153, 153), (153, 153, 153)),
+        *((250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180)),
+        *((220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 0, 90)),
+        *((0, 0, 110), (0, 80, 100), (0, 0, 230), (119, 11, 32)),
+    ],
+    np.uint8,
+)
+POLE, POLEGROUP = 17, 18  # label ids of one colour
 IMAGES = {
     "train": ["aachen_000000_000019", "aachen_000001_000019", "bochum_000000_000313"],
     "val": ["frankfurt_000000_000294", "munster_000172_000019"],
@@ -149,6 +165,120 @@ def test_a_test_split_without_masks_is_left_out(script, cityscapes, capsys):
     script("build_cityscapes_data", cityscapes_root=cityscapes, output_dir=cityscapes / "out")
     assert DatasetInfo.load(cityscapes / "out").splits == {"train_fine": 3, "val_fine": 2}
     assert "test_fine is left out" in capsys.readouterr().out
+
+
+def test_colours_are_read_where_there_is_nothing_else(script, cityscapes):
+    name = IMAGES["val"][1]
+    ids = np.asarray(Image.open(path(cityscapes, "val", name, "labelIds")))
+    path(cityscapes, "val", name, "labelIds").unlink()
+    opaque = np.full((*ids.shape, 1), 255, np.uint8)  # the download's are RGBA
+    Image.fromarray(np.concatenate([COLORS[ids], opaque], -1)).save(
+        path(cityscapes, "val", name, "color")
+    )
+    # A picture beside masks of ids, as the download has it, is not read.
+    Image.new("RGBA", (64, 32)).save(path(cityscapes, "val", IMAGES["val"][0], "color"))
+    script("build_cityscapes_data", cityscapes_root=cityscapes, output_dir=cityscapes / "out")
+    first, second = (
+        records.decode_label(example["label_bytes"]).numpy()
+        for example in read_split(cityscapes / "out", "val_fine")
+    )
+    assert len(np.unique(first)) == 20
+    expected = np.where(ids == POLEGROUP, TRAIN_IDS[POLE], TRAIN_IDS[ids])
+    np.testing.assert_array_equal(second, expected)
+
+
+@pytest.fixture
+def coarse(cityscapes):
+    """With gtCoarse.zip and leftImg8bit_trainextra.zip beside the others."""
+    extra = {"train_extra": ["augsburg_000000_000000", "zuerich_000000_000000"]}
+    for split, names in (IMAGES | extra).items():
+        for value, name in enumerate(names if split != "test" else []):
+            image = path(cityscapes, split, name, "leftImg8bit")
+            mask = coarse_mask(cityscapes, split, name)
+            for folder in (image.parent, mask.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (64, 32), 23 + value).save(mask)
+            Image.new("RGB", (64, 32)).save(image)
+    return cityscapes
+
+
+def coarse_mask(root, split, name):
+    return root / f"gtCoarse/{split}/{name.split('_')[0]}/{name}_gtCoarse_labelIds.png"
+
+
+def test_the_references_other_splits(script, coarse):
+    names = ["train_coarse", "trainval_fine", "trainval_coarse", "val_fine"]
+    output = coarse / "out"
+    script(
+        "build_cityscapes_data", cityscapes_root=coarse, output_dir=output, splits=",".join(names)
+    )
+    # In the complete data set 2975 + 19998, 2975 + 500, 2975 + 19998 + 500 and 500.
+    assert DatasetInfo.load(output).splits == dict(zip(names, (5, 5, 7, 2), strict=True))
+    assert set(names) <= set(KNOWN_DATASETS["cityscapes"].splits)
+    labels = {
+        example["filename"].numpy().decode(): records.decode_label(example["label_bytes"]).numpy()
+        for example in read_split(output, "train_coarse")
+    }
+    assert set(labels) == {*IMAGES["train"], "augsburg_000000_000000", "zuerich_000000_000000"}
+    assert np.unique(labels["aachen_000001_000019"]).tolist() == [TRAIN_IDS[24]]
+    assert np.unique(labels["augsburg_000000_000000"]).tolist() == [TRAIN_IDS[23]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda root: (root / "leftImg8bit/train_extra").rename(root / "elsewhere"),
+            r"no image .*leftImg8bit/train_extra/<city>/\*_leftImg8bit\.png",
+        ),
+        (
+            lambda root: coarse_mask(root, "train_extra", "augsburg_000000_000000").unlink(),
+            r"no mask .*train_extra/augsburg/augsburg_000000_000000_gtCoarse_labelIds\.png"
+            r"\nThe masks are in gtCoarse\.zip\.",
+        ),
+    ],
+)
+def test_an_incomplete_split_is_an_error_where_it_is_named(script, coarse, damage, message):
+    damage(coarse)
+    with pytest.raises(SystemExit, match=message):
+        script(
+            "build_cityscapes_data",
+            cityscapes_root=coarse,
+            output_dir=coarse / "out",
+            splits="train_coarse",
+        )
+
+
+def test_an_unknown_split_is_an_error(script, cityscapes):
+    with pytest.raises(SystemExit, match=r"no split train; there are train_fine, "):
+        script(
+            "build_cityscapes_data",
+            cityscapes_root=cityscapes,
+            output_dir=cityscapes / "out",
+            splits="train",
+        )
+
+
+def test_what_goes_to_the_test_server_is_read_back(load_script, tmp_path):
+    """Train id -> label id, as vis.py writes it -> train id, as the converter reads it."""
+    predicted = np.arange(19, dtype=np.uint8).repeat(3).reshape(3, 19)
+    visualize_predictions(
+        [{"filename": "street", "image": np.zeros((3, 19, 3), np.uint8)}],
+        lambda image: predicted,
+        output_dir=tmp_path / "vis",
+        class_names=KNOWN_DATASETS["cityscapes"].class_names,
+        palette=cityscapes_colormap(),
+        ignore_label=255,
+        save_raw=True,
+        raw_ids=CITYSCAPES_LABEL_IDS,
+    )
+    written = tmp_path / "vis/raw_segmentation_results/street.png"
+    np.testing.assert_array_equal(TRAIN_IDS[np.asarray(Image.open(written))], predicted)
+    mask = written.rename(tmp_path / "street_gtFine_labelIds.png")
+    image = tmp_path / "street_leftImg8bit.png"
+    Image.new("RGB", (19, 3)).save(image)
+    read = load_script("build_cityscapes_data").TrainIdReader()
+    np.testing.assert_array_equal(read(Sample("street", image, mask)).mask.labels, predicted)
 
 
 def overwrite_mask(cityscapes, *, size=(64, 32), value=7, kind="labelIds"):

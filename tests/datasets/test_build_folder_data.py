@@ -1,3 +1,6 @@
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,6 +8,7 @@ from PIL import Image
 
 from deeplab_tf.data import DatasetInfo, records
 
+ROOT = Path(__file__).parents[2]
 COLORS = np.array([[0, 0, 0], [200, 10, 10], [10, 200, 10]], np.uint8)
 
 
@@ -119,6 +123,11 @@ def test_rgb_masks_given_as_index_masks(script_process, folders):
         ({"label_map": "0:0", "color_table": "c"}, "--label_map is for index"),
         ({"label_map": "0=0"}, "label map entry '0=0'"),
         ({"train_list": "t"}, "--train_list and --val_list go together"),
+        ({"val_image_folder": "v"}, "--val_image_folder and --val_mask_folder go together"),
+        (
+            {"train_list": "t", "val_list": "v", "val_image_folder": "i", "val_mask_folder": "m"},
+            "--train_list and --val_image_folder both choose",
+        ),
         ({"color_table": "absent.txt"}, r"absent\.txt not found"),
         ({"class_names_file": "absent.txt"}, r"absent\.txt not found"),
         ({"mask_suffix": "_label"}, "ends in '_label'"),
@@ -130,3 +139,107 @@ def test_flags_that_do_not_fit(script, folders, values, message):
     with pytest.raises(SystemExit, match=f"build_folder_data: .*{message}"):
         script("build_folder_data", **flags_of(folders, "index", **values))
     assert not (folders / "out").exists()
+
+
+def write_split(images, masks, names, values):
+    """Images of 20x12 with masks in which every value of `values` occurs."""
+    images.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    for number, name in enumerate(names):
+        rng = np.random.default_rng(number)
+        Image.fromarray(rng.integers(0, 256, (12, 20, 3), np.uint8)).save(images / f"{name}.jpg")
+        Image.fromarray(mask_values(number, values)).save(masks / f"{name}.png")
+
+
+def mask_values(number, values):
+    return np.random.default_rng(number).permutation(np.resize(values, 240)).reshape(12, 20)
+
+
+def test_the_layout_of_coco_stuff(script, tmp_path):
+    """stuffthingmaps: 0..181 with gaps, 255 for unlabelled; names from its labels.txt."""
+    names = [f"{['person', 'tree', 'door-stuff'][n % 3]} {n}" for n in range(1, 183)]
+    lines = ["0: unlabeled", *(f"{number}: {name}" for number, name in enumerate(names, start=1))]
+    (tmp_path / "labels.txt").write_text("\n".join(lines) + "\n")
+    # The documented command: tail -n +2 labels.txt | cut -d' ' -f2- > names.txt
+    command = "tail -n +2 labels.txt | cut -d' ' -f2- > names.txt"
+    assert command in (ROOT / "docs/data.md").read_text()
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    values = np.setdiff1d(np.arange(182), [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90])
+    values = np.append(values, 255).astype(np.uint8)
+    for split, images in (("train2017", [9, 25, 30]), ("val2017", [139])):
+        folders = tmp_path / split, tmp_path / "stuffthingmaps" / split
+        write_split(*folders, [f"{number:012d}" for number in images], values)
+    script(
+        "build_folder_data",
+        image_folder=tmp_path / "train2017",
+        mask_folder=tmp_path / "stuffthingmaps/train2017",
+        val_image_folder=tmp_path / "val2017",
+        val_mask_folder=tmp_path / "stuffthingmaps/val2017",
+        class_names_file=tmp_path / "names.txt",
+        output_dir=tmp_path / "out",
+    )
+    info = DatasetInfo.load(tmp_path / "out")
+    assert info.class_names == tuple(names)
+    assert info.splits == {"train": 3, "val": 1}
+    labels, found = read(tmp_path / "out")
+    assert found["val"] == ["000000000139"]
+    np.testing.assert_array_equal(labels["000000000025"], mask_values(1, values))
+
+
+def test_the_layout_of_lip(script, tmp_path):
+    images, masks = tmp_path / "TrainVal_images", tmp_path / "TrainVal_parsing_annotations"
+    values = np.arange(20, dtype=np.uint8)
+    write_split(images / "train_images", masks / "train_segmentations", ["100_1", "101_2"], values)
+    write_split(images / "val_images", masks / "val_segmentations", ["100_1"], values)
+    names = (
+        "background,hat,hair,glove,sunglasses,upper clothes,dress,coat,socks,pants,jumpsuits,"
+        "scarf,skirt,face,left arm,right arm,left leg,right leg,left shoe,right shoe"
+    )
+    assert f'--class_names="{names}"' in (ROOT / "docs/data.md").read_text().replace(" \\\n", "")
+    script(
+        "build_folder_data",
+        image_folder=images / "train_images",
+        mask_folder=masks / "train_segmentations",
+        val_image_folder=images / "val_images",
+        val_mask_folder=masks / "val_segmentations",
+        class_names=names,
+        output_dir=tmp_path / "out",
+    )
+    info = DatasetInfo.load(tmp_path / "out")
+    assert (info.num_classes, info.splits) == (20, {"train": 2, "val": 1})
+    assert read(tmp_path / "out")[1] == {"train": ["100_1", "101_2"], "val": ["100_1"]}
+
+
+def test_an_image_without_a_mask_in_the_folders_of_val(script, folders):
+    (folders / "val_images").mkdir()
+    Image.new("RGB", (4, 4)).save(folders / "val_images/lonely.png")
+    more = {"val_image_folder": folders / "val_images", "val_mask_folder": folders / "rgb"}
+    with pytest.raises(SystemExit, match=r"no mask in .*rgb for the image lonely"):
+        script("build_folder_data", **flags_of(folders, "index", **more))
+
+
+def test_the_layout_of_segnets_camvid(script, tmp_path):
+    values = np.arange(12, dtype=np.uint8)  # 11 is unlabelled
+    write_split(
+        tmp_path / "train", tmp_path / "trainannot", ["0001TP_006690", "Seq05VD_f00"], values
+    )
+    write_split(tmp_path / "val", tmp_path / "valannot", ["0016E5_07959"], values)
+    label_map = "0:0,1:1,2:2,3:3,4:4,5:5,6:6,7:7,8:8,9:9,10:10,11:255"
+    names = "sky,building,pole,road,sidewalk,tree,sign,fence,car,pedestrian,bicyclist"
+    text = (ROOT / "docs/data.md").read_text()
+    assert f"--label_map={label_map}" in text and f"--class_names={names}" in text
+    script(
+        "build_folder_data",
+        image_folder=tmp_path / "train",
+        mask_folder=tmp_path / "trainannot",
+        val_image_folder=tmp_path / "val",
+        val_mask_folder=tmp_path / "valannot",
+        label_map=label_map,
+        class_names=names,
+        output_dir=tmp_path / "out",
+    )
+    info = DatasetInfo.load(tmp_path / "out")
+    assert (info.num_classes, info.splits) == (11, {"train": 2, "val": 1})
+    labels, _ = read(tmp_path / "out")
+    expected = mask_values(0, values)
+    np.testing.assert_array_equal(labels["0016E5_07959"], np.where(expected == 11, 255, expected))

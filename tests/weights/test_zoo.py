@@ -1,18 +1,14 @@
 """The zoo's records against the reference's page of it; downloads from a server that misbehaves."""
 
-import contextlib
 import dataclasses
 import gzip
 import io
 import json
 import os
 import re
-import socket
-import struct
 import tarfile
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -20,13 +16,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf import ModelConfig, build_deeplab
+from deeplab_tf import ModelConfig, archives, build_deeplab
 from deeplab_tf.config import CellBranch
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
-from deeplab_tf.weights import archives, load_tf1_checkpoint, locate_checkpoint
+from deeplab_tf.weights import load_tf1_checkpoint, locate_checkpoint, zoo
 from deeplab_tf.weights.zoo import ZOO, download, find_model, zoo_table
 from tests import golden_cases
 from tests.golden.rules import make_weight
+from tests.http_server import serving
 
 DOCUMENTATION = Path(__file__).parent.parent.parent / "docs" / "zoo.md"
 PUBLISHED = json.loads((golden_cases.FOLDER / "zoo.json").read_text())["models"]
@@ -168,62 +165,6 @@ def test_the_documentation_has_the_table():
 # --- downloads ------------------------------------------------------------------------------------
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `content` at every address, with the faults it is told to have."""
-
-    daemon_threads = True
-
-    def __init__(self, content):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content = content
-        self.asked = []  # the Range header of each request
-        self.answers = []  # status of the next answers, if not the usual one
-        self.drop_after = []  # bytes of the body that the next answers send
-        self.ranges = True
-        self.resets = False  # whether connections drop without a farewell
-        self.etag = None
-        self.claimed_length = None
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/model.tar.gz"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        asked = self.headers["Range"]
-        server.asked.append(asked)
-        status = server.answers.pop(0) if server.answers else 200
-        if status != 200:
-            self.send_error(status)
-            return
-        start, total = 0, server.claimed_length or len(server.content)
-        unchanged = self.headers["If-Range"] in (None, server.etag)
-        if asked and server.ranges and unchanged:
-            status, start = 206, int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
-        if start >= len(server.content):
-            self.send_error(416)
-            return
-        self.send_response(status)
-        self.send_header("Content-Length", str(total - start))
-        if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        if server.etag:
-            self.send_header("ETag", server.etag)
-        self.end_headers()
-        end = start + server.drop_after.pop(0) if server.drop_after else None
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.wfile.write(server.content[start:end])
-        if server.resets and end is not None:
-            at_once = struct.pack("ii", 1, 0)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
-            self.connection.close()
-
-    def log_message(self, *args):
-        pass
-
-
 def tar_gz(*members):
     """An archive of (TarInfo or name, bytes)."""
     buffer = io.BytesIO()
@@ -261,12 +202,8 @@ def archive(tmp_path_factory):
 def server(archive, monkeypatch):
     monkeypatch.setattr(archives, "_FIRST_PAUSE", 0)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Server(archive) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(archive) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def files_in(folder):
@@ -533,9 +470,9 @@ def test_a_damaged_archive_is_removed_so_that_the_next_call_may_work(
 
 
 def test_a_small_archive_does_not_fill_the_disk(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "_MAX_UNPACKED", 1 << 20)
+    monkeypatch.setattr(zoo, "unpack", partial(archives.unpack, max_bytes=1 << 20))
     server.content = tar_gz(("model.ckpt.index", b"0" * (2 << 20)))
     assert len(server.content) < 10_000
-    with pytest.raises(ValueError, match="unpacks to more than any model has"):
+    with pytest.raises(ValueError, match="unpacks to more than 1048576 bytes"):
         download(NAME, cache_dir=tmp_path, url=server.url)
     assert files_in(tmp_path) == []

@@ -8,15 +8,17 @@ import json
 import os
 import re
 import shutil
+import stat
 import sys
 import tarfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -28,6 +30,10 @@ _TIMEOUT = 60.0  # seconds without a byte
 _CHUNK = 1 << 18
 _TRY_AGAIN_LATER = (408, 429, 500, 502, 503, 504)  # HTTP status
 _MAX_UNPACKED = 4 << 30  # bytes; the zoo's largest archive has an eighth of it
+_DAMAGE = (
+    *(tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError),
+    NotImplementedError,  # zipfile's, of a compression that it does not know
+)
 
 
 class _Dropped(Exception):
@@ -90,71 +96,104 @@ def fetch(url: str, path: Path) -> None:
     _note(part).unlink()
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a .tar.gz to a new folder, which appears with everything in it.
+def unpack(archive: Path, folder: Path, *, max_bytes: int = _MAX_UNPACKED) -> None:
+    """Unpacks a .tar.gz, .tgz, .tar or .zip to a new folder, which appears with everything in it.
 
     The caller holds `locked(folder)`.
 
+    Args:
+        archive: The archive; its name says what it is.
+        folder: The folder.
+        max_bytes: What it may unpack to: a small archive can be made to fill any disk.
+
     Raises:
-        ValueError: The archive is damaged, or holds what no model needs: links, devices, names that
-            lead out of the folder, too many bytes. There is no folder then.
+        ValueError: The archive is damaged, or holds what no model and no data set needs: links,
+            devices, names that lead out of the folder, too many bytes. There is no folder then.
     """
+    kind = archive.suffix if archive.suffix in (".zip", ".tar") else ".tar.gz"
     for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.partial-*"):
         shutil.rmtree(leftover)  # of a process that was killed
     with temporary_sibling(folder) as temporary:
         try:
-            with gzip.open(archive) as stream:
-                limited: Any = _Limited(stream, _MAX_UNPACKED)
-                with tarfile.open(fileobj=limited, mode="r|") as tar:
-                    for member in tar:
-                        _unpack_member(tar, member, temporary)
-                while limited.read(_CHUNK):  # gzip's checksum comes last
-                    pass
-        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+            if kind == ".zip":
+                _unpack_zip(archive, temporary, max_bytes)
+            else:
+                _unpack_tar(archive, temporary, max_bytes, zipped=kind == ".tar.gz")
+        except _DAMAGE as error:
             raise ValueError(
-                f"{archive} is damaged, or no .tar.gz ({error}): download it again."
+                f"{archive} is damaged, or no {kind} ({error}): download it again."
             ) from error
         except ValueError as error:
             raise ValueError(
-                f"{archive} was not unpacked: {error}. Expected a folder of regular files, as the "
-                "archives of the model zoo have."
+                f"{archive} was not unpacked: {error}. Expected folders of regular files and "
+                "nothing else."
             ) from error
         temporary.rename(folder)
 
 
 class _Limited:
-    """The first bytes of a stream: a small archive can be made to fill any disk."""
+    """The first bytes of a stream."""
 
-    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
+    def __init__(self, stream: IO[bytes], limit: int) -> None:
         self._stream = stream
-        self._left = limit
+        self._limit = self._left = limit
 
     def read(self, size: int) -> bytes:
         data = self._stream.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise ValueError("it unpacks to more than any model has")
+            raise ValueError(f"it unpacks to more than {self._limit} bytes")
         return data
 
 
-def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    name = PureWindowsPath(member.name)  # it knows both kinds of slash, and drives
-    if name.anchor or ".." in name.parts:
-        raise ValueError(f"{member.name!r} leads out of its folder")
-    path = folder / member.name
+def _unpack_tar(archive: Path, folder: Path, max_bytes: int, *, zipped: bool) -> None:
+    opener: Callable[..., Any] = gzip.open if zipped else open
+    with opener(archive, "rb") as stream:
+        limited: Any = _Limited(stream, max_bytes)
+        with tarfile.open(fileobj=limited, mode="r|") as tar:
+            for member in _shown(tar, archive):
+                # A sparse file may claim any size.
+                regular = member.isreg() and not member.issparse()
+                if not (regular or member.isdir()):
+                    raise ValueError(f"{member.name!r} is a link, a device or the like")
+                _unpack_member(member.name, tar.extractfile(member) if regular else None, folder)
+        while limited.read(_CHUNK):  # gzip's checksum comes last
+            pass
+
+
+def _unpack_zip(archive: Path, folder: Path, max_bytes: int) -> None:
+    with zipfile.ZipFile(archive) as zipped:
+        members = zipped.infolist()
+        if sum(member.file_size for member in members) > max_bytes:  # none may be longer than said
+            raise ValueError(f"it unpacks to more than {max_bytes} bytes")
+        for member in _shown(members, archive, total=len(members)):
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or member.flag_bits & 1:
+                raise ValueError(f"{member.filename!r} is a link, encrypted or the like")
+            source = None if member.is_dir() else zipped.open(member)
+            _unpack_member(member.filename, source, folder)
+
+
+def _shown(members: Iterable[Any], archive: Path, *, total: int | None = None) -> Iterable[Any]:
+    # disable=None: no bar where there is no terminal.
+    return tqdm(members, desc=f"unpacking {archive.name}", total=total, unit="file", disable=None)
+
+
+def _unpack_member(name: str, source: IO[bytes] | None, folder: Path) -> None:
+    """Writes a file, without the archive's owner and mode; a folder has no source."""
+    parts = PureWindowsPath(name)  # it knows both kinds of slash, and drives
+    if parts.anchor or ".." in parts.parts:
+        raise ValueError(f"{name!r} leads out of its folder")
+    path = folder / name
     try:
-        if member.isdir():
+        if source is None:
             path.mkdir(parents=True, exist_ok=True)
             return
-        # A sparse file may claim any size. What is written has no owner and mode of the archive's.
-        source = tar.extractfile(member) if member.isreg() and not member.issparse() else None
-        if source is None:
-            raise ValueError(f"{member.name!r} is a link, a device or the like")
         path.parent.mkdir(parents=True, exist_ok=True)
         with source, open(path, "xb") as file:
             shutil.copyfileobj(source, file)
     except (FileExistsError, IsADirectoryError, NotADirectoryError):
-        raise ValueError(f"it has the name {member.name!r} twice") from None
+        raise ValueError(f"it has the name {name!r} twice") from None
 
 
 def _receive(url: str, part: Path) -> None:
