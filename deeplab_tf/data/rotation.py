@@ -55,14 +55,14 @@ def rotate_crop(
     )
 
     def transformed(source: tf.Tensor, interpolation: str) -> tf.Tensor:
-        # NEAREST keeps positions that rounding puts just outside from becoming black.
+        # No position lies outside by more than its rounding, so that the fill value has no weight.
         return tf.raw_ops.ImageProjectiveTransformV3(
             images=source[None],
             transforms=to_source[None],
             output_shape=crop_size,
             fill_value=0.0,
             interpolation=interpolation,
-            fill_mode="NEAREST",
+            fill_mode="CONSTANT",
         )[0]
 
     rotated = transformed(tf.cast(image, tf.float32), "BILINEAR")
