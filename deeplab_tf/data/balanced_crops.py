@@ -18,7 +18,7 @@ def balance_crop(
 
     A pixel is drawn by the inverse frequency of its class in the image, so that each class that
     occurs is equally likely, however small it is (nnU-Net's foreground oversampling,
-    10.1038/s41592-020-01008-z, section 4). The crop becomes any of those that contain it, all
+    10.1038/s41592-020-01008-z, Methods). The crop becomes any of those that contain it, all
     equally likely; nnU-Net puts it into the middle.
 
     Args:
