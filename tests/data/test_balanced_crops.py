@@ -65,6 +65,15 @@ def test_every_legal_crop_that_holds_the_pixel_is_equally_likely():
     assert ((counts - expected) ** 2 / expected).sum() < 54
 
 
+def test_where_the_pixel_lies_in_the_crop_does_not_depend_on_the_pixel():
+    label = np.full((100, 1), IGNORE, np.uint8)
+    label[40:60] = 1
+    met = drawn(label, 400, crop_size=(20, 1))[:, 0]
+    assert 21 <= met.min() < 30 and 50 < met.max() <= 59
+    # The sum of two independent uniform numbers of 20; one and the same would give 11.5.
+    assert abs(met.std() - 20 * np.sqrt(2 / 12)) < 1.2
+
+
 @pytest.mark.parametrize("scaled_size", [(15, 20), (60, 80), (31, 43)])
 def test_the_crop_of_a_scaled_image_holds_the_scaled_pixel(scaled_size):
     label = np.full((30, 40), IGNORE, np.uint8)

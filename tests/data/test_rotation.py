@@ -80,6 +80,16 @@ def test_images_and_labels_turn_as_opencv_s(degrees, dtype):
     assert (rotated_label.numpy() == expected).mean() > 0.985  # the rest: its positions' rounding
 
 
+def test_bytes_are_rounded_to_the_nearest_value():
+    margin = rotation_margin((33, 41), 30.0)
+    image, label = with_margin((33, 41), margin)
+    as_bytes, as_floats = (
+        rotate_crop(tf.constant(image, dtype), tf.constant(label), 12.0, crop_size=(33, 41))[0]
+        for dtype in (tf.uint8, tf.float32)
+    )
+    np.testing.assert_array_equal(as_bytes, np.floor(as_floats.numpy() + 0.5))
+
+
 def test_no_rotation_changes_nothing():
     margin = rotation_margin((33, 41), 30.0)
     for channels in (1, 3, 5):
