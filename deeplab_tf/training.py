@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -144,25 +145,43 @@ def _initialize(
     tqdm.write(str(report))
 
 
+def input_examples(card: ModelCard, *, dataset_dir: str, split: str) -> tf.data.Dataset:
+    """The examples that a run sees, in its order: see `pipeline.training_examples`.
+
+    Args:
+        card: The run.
+        dataset_dir: Folder of records with its dataset.json.
+        split: Split to train on.
+    """
+    return pipeline.training_examples(dataset_dir, split, **_pipeline_options(card))
+
+
 def _batches(card: ModelCard, dataset_dir: str, split: str, *, start_step: int) -> tf.data.Dataset:
-    data = card.data
     batches = pipeline.training_batches(
         dataset_dir,
         split,
-        info=card.dataset,
-        batch_size=data.batch_size,
-        crop_size=data.crop_size,
-        min_scale_factor=data.min_scale_factor,
-        max_scale_factor=data.max_scale_factor,
-        scale_factor_step_size=data.scale_factor_step_size,
-        min_resize_value=data.min_resize_value,
-        max_resize_value=data.max_resize_value,
-        resize_factor=data.resize_factor,
-        mean_pixel=get_backbone(card.model.model_variant).mean_pixel,
-        seed=card.train.seed,
+        batch_size=card.data.batch_size,
         start_step=start_step,
+        **_pipeline_options(card),
     )
     return batches.take(card.train.training_number_of_steps - start_step)
+
+
+def _pipeline_options(card: ModelCard) -> dict[str, Any]:
+    data = card.data
+    return {
+        "info": card.dataset,
+        "crop_size": data.crop_size,
+        "min_scale_factor": data.min_scale_factor,
+        "max_scale_factor": data.max_scale_factor,
+        "scale_factor_step_size": data.scale_factor_step_size,
+        "min_resize_value": data.min_resize_value,
+        "max_resize_value": data.max_resize_value,
+        "resize_factor": data.resize_factor,
+        "augmentations": data.augmentations,
+        "mean_pixel": get_backbone(card.model.model_variant).mean_pixel,
+        "seed": card.train.seed,
+    }
 
 
 def _steps(

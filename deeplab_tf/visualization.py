@@ -1,9 +1,8 @@
 """Pictures of predictions: overlays, panels with a class legend, and writing them for many images.
 
-Arrays are RGB throughout. Text is drawn by OpenCV, whose font needs no file on the user's machine.
+Arrays are RGB throughout.
 """
 
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,7 @@ from tqdm import tqdm
 from deeplab_tf.colormap import VOID_COLOR, colorize
 from deeplab_tf.data.images import EXTENSIONS, as_uint8
 from deeplab_tf.image_files import write_label_png, write_png
-
-# A panel is looked at as a whole on a screen: its images are brought into this range.
-_MIN_PANE_SIDE = 256
-_MAX_PANE_SIDE = 1280
-_MIN_TEXT_HEIGHT = 14
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_INK = (32, 32, 32)
-_PAPER = 255
+from deeplab_tf.panel_layout import fit, legend, percent, sheet, side_by_side, text_height
 
 Palette = np.ndarray | Sequence[Sequence[int]]
 
@@ -111,24 +103,22 @@ def panel(
         ValueError: If the sizes differ or a class id has no colour.
     """
     _check_pair(image, prediction, "prediction")
-    panes = [_fit(image, cv2.INTER_AREA), _fit(colorize(prediction, palette), cv2.INTER_NEAREST)]
+    panes = [fit(image, cv2.INTER_AREA), fit(colorize(prediction, palette), cv2.INTER_NEAREST)]
     titles = ["input", "prediction"]
     heading = ""
     if label is not None:
         _check_pair(image, label, "label")
         truth = colorize(label, palette, ignore_label=ignore_label)
-        panes.insert(1, _fit(truth, cv2.INTER_NEAREST))
+        panes.insert(1, fit(truth, cv2.INTER_NEAREST))
         titles.insert(1, "ground truth")
         valid = label != ignore_label
         if valid.any():
-            titles[-1] += f": {_percent(np.mean(prediction[valid] == label[valid]))} correct"
+            titles[-1] += f": {percent(np.mean(prediction[valid] == label[valid]))} correct"
         heading = "share of the pixels: predicted (ground truth)"
-    text_height = max(_MIN_TEXT_HEIGHT, max(panes[0].shape) // 32)
-    row = _side_by_side(panes, titles, text_height)
+    height = text_height(panes[0])
+    row = side_by_side(panes, titles, height)
     entries = _legend_entries(prediction, label, class_names, palette, ignore_label)
-    legend = _legend(entries, heading, row.shape[1], text_height)
-    sheet = _stack(row, legend)
-    return np.pad(sheet, ((text_height,) * 2, (text_height,) * 2, (0, 0)), constant_values=_PAPER)
+    return sheet(row, legend(entries, heading, row.shape[1], height), height)
 
 
 def visualize_predictions(
@@ -175,7 +165,7 @@ def visualize_predictions(
     names: set[str] = set()
     for example in tqdm(examples, total=total, desc="pictures", unit="image"):
         filename = os.fsdecode(example["filename"])
-        name = _output_name(filename, names)
+        name = output_name(filename, names)
         prediction = np.asarray(predict(example["image"]))
         image = as_uint8(example["image"])
         try:
@@ -200,7 +190,7 @@ def visualize_predictions(
     return VisualizationSummary(len(names), tuple(class_names), tuple(pixels.tolist()))
 
 
-def _output_name(filename: str, taken: set[str]) -> str:
+def output_name(filename: str, taken: set[str]) -> str:
     """Returns a relative path without suffix that is in no case outside the folder or taken."""
     path = PurePosixPath(filename.replace("\\", "/"))
     if path.is_absolute():  # as ADE20K's records have it
@@ -225,26 +215,6 @@ def _check_pair(image: np.ndarray, labels: np.ndarray, what: str) -> None:
         raise ValueError(f"The {what} is {labels.shape} but the image {image.shape[:2]} (h, w).")
 
 
-def _fit(pane: np.ndarray, reduction: int) -> np.ndarray:
-    """Enlarges by a whole factor, or reduces, into the range of sides that a panel shows well."""
-    height, width = pane.shape[:2]
-    side = max(height, width)
-    if side > _MAX_PANE_SIDE:
-        factor = _MAX_PANE_SIDE / side
-        size = max(1, round(width * factor)), max(1, round(height * factor))
-        return cv2.resize(pane, size, interpolation=reduction)
-    factor = math.ceil(_MIN_PANE_SIDE / side)
-    return pane.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _side_by_side(panes: list[np.ndarray], titles: list[str], text_height: int) -> np.ndarray:
-    captions = [_text(title, text_height) for title in titles]
-    columns = [_stack(caption, pane) for caption, pane in zip(captions, panes, strict=True)]
-    gap = np.full((columns[0].shape[0], text_height // 2, 3), _PAPER, np.uint8)
-    parts = [part for column in columns for part in (gap, column)]
-    return np.hstack(parts[1:])
-
-
 def _legend_entries(
     prediction: np.ndarray,
     label: np.ndarray | None,
@@ -256,7 +226,7 @@ def _legend_entries(
     predicted = np.bincount(prediction.ravel(), minlength=256) / prediction.size
     if label is None:
         return [
-            (palette[c], f"{class_names[c]}  {_percent(predicted[c])}")
+            (palette[c], f"{class_names[c]}  {percent(predicted[c])}")
             for c in np.flatnonzero(predicted).tolist()
         ]
     true = np.bincount(label.ravel(), minlength=256) / label.size
@@ -264,57 +234,7 @@ def _legend_entries(
     if ignore_label is not None:
         void, true[ignore_label] = true[ignore_label], 0.0
     entries = [
-        (palette[c], f"{class_names[c]}  {_percent(predicted[c])} ({_percent(true[c])})")
+        (palette[c], f"{class_names[c]}  {percent(predicted[c])} ({percent(true[c])})")
         for c in np.flatnonzero(predicted + true).tolist()
     ]
-    return entries + ([(VOID_COLOR, f"void  ({_percent(void)})")] if void else [])
-
-
-def _legend(
-    entries: list[tuple[Sequence[int], str]], heading: str, width: int, text_height: int
-) -> np.ndarray:
-    """Sets the entries in as many columns as fit into the width, but always at least one."""
-    cells = []
-    for color, text in entries:
-        name = _text(text, text_height)
-        swatch = np.full((name.shape[0], 2 * text_height, 3), _PAPER, np.uint8)
-        box = (0, text_height // 4), (3 * text_height // 2, name.shape[0] - text_height // 4)
-        cv2.rectangle(swatch, *box, tuple(map(int, color)), cv2.FILLED)
-        cv2.rectangle(swatch, *box, (128, 128, 128), 1)
-        cells.append(np.hstack([swatch, name]))
-    cell_height = cells[0].shape[0]
-    cell_width = max(cell.shape[1] for cell in cells)
-    columns = max(1, width // cell_width)
-    rows = math.ceil(len(cells) / columns)
-    grid = np.full((rows * cell_height, columns * cell_width, 3), _PAPER, np.uint8)
-    for i, cell in enumerate(cells):
-        column, row = divmod(i, rows)
-        top, left = row * cell_height, column * cell_width
-        grid[top : top + cell_height, left : left + cell.shape[1]] = cell
-    return _stack(_text(heading, text_height), grid)
-
-
-def _text(text: str, height: int) -> np.ndarray:
-    """Returns a strip of paper with one line of text, as long as the text needs."""
-    (_, unit), _ = cv2.getTextSize("Ag", _FONT, 1.0, 1)
-    scale = height / unit
-    thickness = max(1, height // 20)
-    (width, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
-    # The reserve sets entries apart; and OpenCV 5 breaks the line at the edge of the picture.
-    strip = np.full((round(1.7 * height), width + height, 3), _PAPER, np.uint8)
-    cv2.putText(strip, text, (1, round(1.2 * height)), _FONT, scale, _INK, thickness, cv2.LINE_AA)
-    return strip
-
-
-def _stack(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Sets one picture over the other, on paper as wide as the wider one."""
-    width = max(top.shape[1], bottom.shape[1])
-    grown = [
-        np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=_PAPER)
-        for part in (top, bottom)
-    ]
-    return np.vstack(grown)
-
-
-def _percent(share: float) -> str:
-    return "<0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+    return entries + ([(VOID_COLOR, f"void  ({percent(void)})")] if void else [])

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from deeplab_tf import DataConfig, ModelConfig, TrainConfig
-from deeplab_tf.config import CellBranch
+from deeplab_tf.config import AugmentationConfig, CellBranch
 
 CELL = ModelConfig(dense_prediction_cell_config=(CellBranch("conv", -1),))
 
@@ -62,6 +62,22 @@ def test_unknown_preset_names_those_there_are():
         (DataConfig(), {"batch_size": 0}, "train_batch_size is 0"),
         (DataConfig(), {"min_scale_factor": 3.0}, "in this order"),
         (DataConfig(), {"scale_factor_step_size": -1.0}, "cannot be negative"),
+        (
+            AugmentationConfig(),
+            {"brightness_jitter": -0.1},
+            "brightness_jitter is -0.1; expected 0 or",
+        ),
+        (AugmentationConfig(), {"contrast_jitter": float("inf")}, "contrast_jitter is inf"),
+        (AugmentationConfig(), {"hue_jitter": 0.6}, "hue_jitter is 0.6; expected 0 to 0.5"),
+        (AugmentationConfig(), {"max_rotation_degrees": 181.0}, "expected 0 to 180"),
+        (AugmentationConfig(), {"blur_probability": 1.1}, "expected 0 to 1"),
+        (
+            AugmentationConfig(),
+            {"class_balanced_crops": float("nan")},
+            "class_balanced_crops is nan",
+        ),
+        (AugmentationConfig(), {"blur_min_sigma": 0.0}, "must be positive and in this order"),
+        (AugmentationConfig(), {"blur_max_sigma": 0.05}, "must be positive and in this order"),
         (TrainConfig(), {"training_number_of_steps": 0}, "training_number_of_steps is 0"),
         (TrainConfig(), {"base_learning_rate": 0.0}, "must be above 0"),
         (TrainConfig(), {"batch_norm_decay": 1.0}, "between 0 and 1"),

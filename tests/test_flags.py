@@ -9,6 +9,7 @@ from absl import flags
 
 from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, training
 from deeplab_tf.cli import cards, flag_table
+from deeplab_tf.config import AugmentationConfig
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
 from tests import golden_cases
 from tests.test_cli import run
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = json.loads((golden_cases.FOLDER / "flags.json").read_text())
 COMMANDS = json.loads((golden_cases.FOLDER / "commands.json").read_text())
 SCRIPTS = ("train.py", "eval.py", "vis.py", "export_model.py")
-CONFIGS = (ModelConfig, DataConfig, TrainConfig, InferenceConfig)
+CONFIGS = (ModelConfig, DataConfig, AugmentationConfig, TrainConfig, InferenceConfig)
 
 
 def reference_flags(script):
@@ -49,6 +50,12 @@ def test_a_flag_and_the_config_field_it_sets_have_one_default():
                 if isinstance(default, str) and name == "image_pooling_stride":
                     default = tuple(map(int, default.split(",")))
                 assert (default or field.default) == field.default, name
+
+
+def test_every_augmentation_has_a_flag_in_train_and_vis():
+    names = {field.name for field in dataclasses.fields(AugmentationConfig)}
+    for script in ("train.py", "vis.py"):
+        assert names <= {flag.name for flag in flag_table.SCRIPTS[script]}
 
 
 def test_the_documentation_lists_every_flag():

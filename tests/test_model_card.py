@@ -7,7 +7,7 @@ import os
 import pytest
 
 from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig
-from deeplab_tf.config import CellBranch, CRFParams
+from deeplab_tf.config import AugmentationConfig, CellBranch, CRFParams
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.model_card import ModelCard, differences
 
@@ -56,6 +56,17 @@ CARD = ModelCard(
         min_resize_value=300,
         max_resize_value=500,
         resize_factor=16,
+        augmentations=AugmentationConfig(
+            brightness_jitter=0.1,
+            contrast_jitter=0.2,
+            saturation_jitter=0.3,
+            hue_jitter=0.4,
+            max_rotation_degrees=10.0,
+            blur_probability=0.5,
+            blur_min_sigma=0.6,
+            blur_max_sigma=0.7,
+            class_balanced_crops=0.8,
+        ),
     ),
     train=TrainConfig(
         training_number_of_steps=1000,
@@ -139,6 +150,7 @@ FIELDS = [
     for part in dataclasses.fields(ModelCard)
     for field in dataclasses.fields(getattr(CARD, part.name))
 ]
+AUGMENTATION_FIELDS = dataclasses.fields(AugmentationConfig)
 
 
 @pytest.mark.parametrize("card", [CARD, WITH_CELL, WITH_FULLY_CONNECTED, OTHER])
@@ -153,7 +165,9 @@ def test_the_cards_differ_from_the_defaults_in_every_field():
     assert differences(CARD, CARD) == []
     cards = (CARD, WITH_CELL, WITH_FULLY_CONNECTED)
     lines = [line for card in cards for line in differences(card, OTHER)]
-    assert {line.split(":")[0] for line in lines} == {".".join(field) for field in FIELDS}
+    augmentations = {f"data.augmentations.{field.name}" for field in AUGMENTATION_FIELDS}
+    expected = {".".join(field) for field in FIELDS} - {"data.augmentations"} | augmentations
+    assert {line.split(":")[0] for line in lines} == expected
 
 
 def test_a_difference_names_field_and_values():
@@ -186,6 +200,8 @@ def test_a_missing_card_is_an_error_that_names_it(tmp_path):
         ("model", "output_stride", "16", "output_stride is 16"),
         ("model", "num_classes", None, "'>=' not supported"),
         ("data", "batch_size", 0, "train_batch_size is 0"),
+        ("data", "augmentations", {"hue_jitter": 2}, "hue_jitter is 2; expected 0 to 0.5"),
+        ("data", "augmentations", {"hue": 0.1}, r"AugmentationConfig has no fields \['hue'\]"),
         ("train", "label_weights", [1, -1], "label_weights are .1, -1."),
         ("dataset", "class_names", ["a", "a", "b"], "found twice: a"),
         ("dataset", "splits", {}, "splits must be"),

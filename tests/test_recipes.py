@@ -99,9 +99,10 @@ def test_a_dry_run_prints_everything_and_writes_nothing(tmp_path, monkeypatch):
     ):
         assert text in out
     recipe = RECIPES["deeplabv2_vgg16_aspp_l_crf"]
-    for config in (recipe.model, recipe.data, recipe.train, recipe.inference):
+    data = recipe.data
+    for config in (recipe.model, data, data.augmentations, recipe.train, recipe.inference):
         for field in dataclasses.fields(config):
-            assert f" {field.name} " in out
+            assert f" {field.name} " in out or field.name == "augmentations"
     assert not list(tmp_path.iterdir())
 
 
@@ -113,10 +114,13 @@ def test_a_dry_run_shows_what_the_flags_change():
         "--train_batch_size=4",
         "--output_stride=8",
         "--tf_initial_checkpoint=mine.ckpt",
+        "--blur_probability=0.5",
     )
     assert "* batch_size                         4\n" in out
     assert "* atrous_rates                       (12, 24, 36)\n" in out
     assert "weights   mine.ckpt" in out
+    assert "* blur_probability                   0.5\n" in out
+    assert "  hue_jitter                         0.0\n" in out
 
 
 def test_a_dry_run_needs_no_recipe(tmp_path):

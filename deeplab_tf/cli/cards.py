@@ -10,10 +10,17 @@ from absl import flags
 from deeplab_tf.cli.crf_flags import chosen_crf
 from deeplab_tf.cli.flag_table import given
 from deeplab_tf.colormap import voc_colormap
-from deeplab_tf.config import CellBranch, DataConfig, InferenceConfig, ModelConfig, TrainConfig
+from deeplab_tf.config import (
+    AugmentationConfig,
+    CellBranch,
+    DataConfig,
+    InferenceConfig,
+    ModelConfig,
+    TrainConfig,
+)
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
-from deeplab_tf.model_card import ModelCard
+from deeplab_tf.model_card import ModelCard, differences
 from deeplab_tf.presets import RECIPES, Recipe
 
 FLAGS = flags.FLAGS
@@ -38,11 +45,10 @@ _RENAMED = {
 def training_card(info: DatasetInfo) -> ModelCard:
     """What the flags of train.py ask for, on a data set."""
     recipe = chosen_recipe()
-    data = replace(recipe.data if recipe else DataConfig(), **_given_fields(DataConfig))
+    data = _with_given_data(recipe.data if recipe else DataConfig())
     train = recipe.train if recipe else TrainConfig()
     inference = recipe.inference if recipe else InferenceConfig()
     if given("train_crop_size"):
-        data = replace(data, crop_size=size("train_crop_size"))
         inference = replace(inference, crop_size=None)  # the recipe's is that of its own images
     return ModelCard(
         model=model_from_flags(info.num_classes, recipe),
@@ -51,6 +57,41 @@ def training_card(info: DatasetInfo) -> ModelCard:
         inference=replace(inference, **_given_fields(InferenceConfig)),
         dataset=info,
     )
+
+
+def inputs_card(info: DatasetInfo) -> ModelCard:
+    """The run whose inputs are to be drawn: that of --checkpoint_dir, or what the flags ask for.
+
+    A flag that contradicts the run's card is an error.
+    """
+    run = FLAGS.checkpoint_dir
+    if run is None:
+        return training_card(info)
+    card = ModelCard.load(run if os.path.isdir(run) else os.path.dirname(run) or ".")
+    check_same_classes(card.dataset, info)
+    if FLAGS.recipe or FLAGS["preset"].value:
+        raise ValueError(
+            f"--checkpoint_dir={run} says what its inputs are: leave --preset and --recipe out."
+        )
+    asked = replace(
+        card,
+        model=_changed(card.model, "the model card"),
+        data=_with_given_data(card.data),
+        train=replace(card.train, **_given_fields(TrainConfig)),
+    )
+    if changes := differences(card, asked):
+        raise ValueError(
+            f"The flags contradict the run of --checkpoint_dir={run} ({'; '.join(changes)}). Leave "
+            "them out to see what it sees, or --checkpoint_dir to see what they would do."
+        )
+    return replace(card, dataset=info)
+
+
+def _with_given_data(data: DataConfig) -> DataConfig:
+    """What happens to training images, with what the flags change of it."""
+    more = replace(data.augmentations, **_given_fields(AugmentationConfig))
+    data = replace(data, augmentations=more, **_given_fields(DataConfig))
+    return replace(data, crop_size=size("train_crop_size")) if given("train_crop_size") else data
 
 
 def chosen_recipe() -> Recipe | None:
@@ -220,7 +261,7 @@ def _given_fields(config: type) -> dict[str, Any]:
     values = {}
     for field in fields(config):
         flag = _RENAMED.get(field.name, field.name)
-        if field.name not in ("crop_size", "crf") and given(flag):
+        if field.name not in ("crop_size", "crf", "augmentations") and given(flag):
             values[field.name] = _VALUES.get(flag, _value)(flag)
     return values
 

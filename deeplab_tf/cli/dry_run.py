@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from deeplab_tf.config import AugmentationConfig
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.model_info import model_info
 from deeplab_tf.presets import Recipe
@@ -58,6 +59,9 @@ def _epochs(card: ModelCard, train_split: str) -> float:
 def _fields(config: Any) -> Iterator[str]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if isinstance(value, AugmentationConfig):
+            yield from _fields(value)
+            continue
         mark = " " if value == field.default else "*"
         shown = "none" if value is None or value == () else value
         yield f"{mark} {field.name:<35}{shown}"

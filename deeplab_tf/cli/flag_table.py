@@ -152,9 +152,8 @@ _CRF = (
     _CRF_PARAMS,
 )
 _CROP = "Least height,width to pad to. Not given: as the model card says. Larger images are fine."
-
-TRAIN = (
-    *_COMMON,
+# What a training image goes through, which vis.py can show; the reference has it in train.py alone.
+_NAMED_RUNS = (
     Flag("preset", "enum", None, "Named network, which others change.", OWN, tuple(PRESETS)),
     Flag(
         "recipe",
@@ -164,10 +163,62 @@ TRAIN = (
         OWN,
         tuple(RECIPES),
     ),
+)
+_TRAIN_SPLIT = Flag("train_split", "string", "train", "Split to train on.")
+_CROPS = (
+    Flag("train_crop_size", "list", "513,513", "Height,width of a crop; k * output_stride + 1."),
+    Flag("min_scale_factor", "float", 0.5, "Lower end of the random scale."),
+    Flag("max_scale_factor", "float", 2.0, "Upper end of the random scale."),
+    Flag("scale_factor_step_size", "float", 0.25, "Step between scales; 0 for any between."),
+)
+AUGMENTATIONS = (
+    Flag("brightness_jitter", "float", 0.0, "Brightness times 1 - this to 1 + this.", OWN),
+    Flag("contrast_jitter", "float", 0.0, "Contrast times 1 - this to 1 + this.", OWN),
+    Flag("saturation_jitter", "float", 0.0, "Saturation times 1 - this to 1 + this; RGB.", OWN),
+    Flag("hue_jitter", "float", 0.0, "Hue turned by up to this, at most 0.5 turns; RGB.", OWN),
+    Flag("max_rotation_degrees", "float", 0.0, "Crops rotated by up to this either way.", OWN),
+    Flag("blur_probability", "float", 0.0, "Share of the crops that are blurred.", OWN),
+    Flag("blur_min_sigma", "float", 0.1, "Least sigma of that Gaussian blur, in pixels.", OWN),
+    Flag("blur_max_sigma", "float", 2.0, "Largest sigma of it.", OWN),
+    Flag(
+        "class_balanced_crops",
+        "float",
+        0.0,
+        "Share of the crops placed so that each class of the image is equally likely met.",
+        OWN,
+    ),
+)
+_SEED = Flag("seed", "integer", 0, "Seed of weights, dropout, data order and augmentation.", OWN)
+# Flags of vis.py that are for --what=inputs alone.
+INPUTS_ONLY = (
+    *_NAMED_RUNS,
+    *(
+        replace(flag, help="As in train.py, for --what=inputs.", origin=OWN)
+        for flag in (_TRAIN_SPLIT, *_CROPS)
+    ),
+    *AUGMENTATIONS,
+    _SEED,
+    Flag("max_inputs", "integer", 16, "Training examples that --what=inputs draws.", OWN),
+)
+# Those that are for --what=predictions alone.
+PREDICTIONS_ONLY = (
+    "images",
+    "vis_split",
+    "vis_crop_size",
+    "eval_scales",
+    "add_flipped_images",
+    "crf",
+    "crf_params",
+    "also_save_raw_predictions",
+)
+
+TRAIN = (
+    *_COMMON,
+    *_NAMED_RUNS,
     Flag("dry_run", "boolean", False, "Print what would be trained, and stop.", OWN),
     Flag("dataset_dir", "string", None, "Folder of records."),
     _DATASET,
-    Flag("train_split", "string", "train", "Split to train on."),
+    _TRAIN_SPLIT,
     Flag("val_split", "string", "val", "Split to validate on; empty for none.", OWN),
     Flag("val_interval_steps", "integer", 500, "Steps between validations.", OWN),
     Flag("train_logdir", "string", None, "Folder for checkpoints, model card and summaries."),
@@ -175,10 +226,8 @@ TRAIN = (
     Flag("save_interval_secs", "integer", 1200, "Seconds between checkpoints."),
     Flag("training_number_of_steps", "integer", 30000, "Steps in all."),
     Flag("train_batch_size", "integer", 8, "Crops in a batch."),
-    Flag("train_crop_size", "list", "513,513", "Height,width of a crop; k * output_stride + 1."),
-    Flag("min_scale_factor", "float", 0.5, "Lower end of the random scale."),
-    Flag("max_scale_factor", "float", 2.0, "Upper end of the random scale."),
-    Flag("scale_factor_step_size", "float", 0.25, "Step between scales; 0 for any between."),
+    *_CROPS,
+    *AUGMENTATIONS,
     Flag(
         "optimizer",
         "enum",
@@ -228,7 +277,7 @@ TRAIN = (
     Flag("top_k_percent_pixels", "float", 1.0, "Share of the pixels, the hardest, in the loss."),
     Flag("hard_example_mining_step", "integer", 0, "Step at which that share is reached."),
     Flag("drop_path_keep_prob", "float", 1.0, "Share of paths a NAS encoder keeps in training."),
-    Flag("seed", "integer", 0, "Seed of weights, dropout, data order and augmentation.", OWN),
+    _SEED,
     Flag(
         "save_summaries_secs",
         "integer",
@@ -297,6 +346,16 @@ EVAL = (
 )
 VIS = (
     *_COMMON,
+    Flag(
+        "what",
+        "enum",
+        "predictions",
+        "Predictions of a checkpoint; or inputs: what a training run sees, as the run of "
+        "--checkpoint_dir or the flags of train.py say.",
+        OWN,
+        ("predictions", "inputs"),
+    ),
+    *INPUTS_ONLY,
     Flag("checkpoint_dir", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
     Flag("dataset_dir", "string", None, "Folder of records, to draw a split of."),
     _DATASET,
@@ -391,6 +450,11 @@ _REQUIRED = {
     "model_info": (),
     "crf": ("checkpoint_dir", "dataset_dir"),
 }
+# Required flags that another one makes unnecessary, and its value that does.
+_NOT_REQUIRED_WITH: dict[str, dict[str, tuple[str, Any]]] = {
+    "train.py": {name: ("dry_run", True) for name in _REQUIRED["train.py"]},
+    "vis.py": {"checkpoint_dir": ("what", "inputs")},
+}
 
 
 def given(name: str) -> bool:
@@ -402,14 +466,14 @@ def define_flags(script: str) -> None:
     """Tells absl of a script's flags."""
     for flag in SCRIPTS[script]:
         flag.define()
-    if script != "train.py":
-        flags.mark_flags_as_required(_REQUIRED[script])
-        return
-    for name in _REQUIRED[script]:
+    spared = _NOT_REQUIRED_WITH.get(script, {})
+    flags.mark_flags_as_required([name for name in _REQUIRED[script] if name not in spared])
+    for name, (other, value) in spared.items():
         flags.register_multi_flags_validator(
-            [name, "dry_run"],
-            lambda values, name=name: values["dry_run"] or values[name] is not None,
-            message=f"Flag --{name} must have a value, unless --dry_run is given.",
+            [name, other],
+            lambda values, n=name, o=other, v=value: values[o] == v or values[n] is not None,
+            message=f"Flag --{name} must have a value, unless --{other}"
+            f"{'' if value is True else f'={value}'} is given.",
         )
 
 

@@ -162,3 +162,26 @@ def examples(info: DatasetInfo, split: str, inference: InferenceConfig) -> Itera
         max_resize_value=inference.max_resize_value,
         resize_factor=inference.resize_factor,
     ).as_numpy_iterator()
+
+
+def training_inputs(card: ModelCard, split: str, count: int) -> Iterator[dict[str, Any]]:
+    """The first examples that a run sees, as `input_panels.visualize_inputs` takes them."""
+    from deeplab_tf import training
+    from deeplab_tf.input_panels import Placement
+
+    examples = training.input_examples(card, dataset_dir=FLAGS.dataset_dir, split=split)
+    for example, source in examples.take(count).as_numpy_iterator():
+        crop = example.crop
+        yield {
+            "filename": source["filename"],
+            "source": source["image"],
+            "source_label": source["label"],
+            "image": example.image,
+            "label": example.label,
+            "placement": Placement(
+                tuple(crop.scaled_size.tolist()),
+                tuple(crop.offset.tolist()),
+                bool(crop.flip),
+                float(example.degrees),
+            ),
+        }

@@ -5,6 +5,7 @@ from deeplab_tf.config.model import ENCODER_OPTIONS, ModelConfig
 from deeplab_tf.config.run import (
     CRF_V1,
     CRF_V2,
+    AugmentationConfig,
     CRFParams,
     DataConfig,
     InferenceConfig,
@@ -15,6 +16,7 @@ __all__ = [
     "CRF_V1",
     "CRF_V2",
     "ENCODER_OPTIONS",
+    "AugmentationConfig",
     "CRFParams",
     "CellBranch",
     "DataConfig",

@@ -7,6 +7,55 @@ from deeplab_tf.config.checks import require
 
 
 @dataclasses.dataclass(frozen=True)
+class AugmentationConfig:
+    """What may happen to a training image beyond the reference's scale, crop and flip; here: none.
+
+    Attributes:
+        brightness_jitter: The brightness is multiplied by 1 - jitter to 1 + jitter.
+        contrast_jitter: The same of the distance to the mean grey.
+        saturation_jitter: The same of the distance to each pixel's own grey.
+        hue_jitter: Largest turn of the hue either way, in turns of the colour circle, up to 0.5.
+        max_rotation_degrees: Largest rotation either way.
+        blur_probability: Share of the images that are blurred.
+        blur_min_sigma: Smallest standard deviation of the Gaussian, in pixels of the crop.
+        blur_max_sigma: Largest one.
+        class_balanced_crops: Share of the crops that are placed where all classes of the image are
+            equally likely to be met.
+    """
+
+    brightness_jitter: float = 0.0
+    contrast_jitter: float = 0.0
+    saturation_jitter: float = 0.0
+    hue_jitter: float = 0.0
+    max_rotation_degrees: float = 0.0
+    blur_probability: float = 0.0
+    blur_min_sigma: float = 0.1
+    blur_max_sigma: float = 2.0
+    class_balanced_crops: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, limit in (
+            ("brightness_jitter", math.inf),
+            ("contrast_jitter", math.inf),
+            ("saturation_jitter", math.inf),
+            ("hue_jitter", 0.5),
+            ("max_rotation_degrees", 180),
+            ("blur_probability", 1),
+            ("class_balanced_crops", 1),
+        ):
+            value = getattr(self, name)
+            bounds = "0 or more" if limit == math.inf else f"0 to {limit}"
+            require(
+                0 <= value <= limit and value < math.inf, f"{name} is {value}; expected {bounds}."
+            )
+        require(
+            0 < self.blur_min_sigma <= self.blur_max_sigma < math.inf,
+            f"blur_min_sigma={self.blur_min_sigma} and blur_max_sigma={self.blur_max_sigma} must "
+            "be positive and in this order.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """What happens to a training image between the record and the network.
 
@@ -19,6 +68,7 @@ class DataConfig:
         min_resize_value: Shorter side to which images are resized first; None for no such resize.
         max_resize_value: Largest longer side after that; None for no limit.
         resize_factor: That resize ends at sides of k * resize_factor + 1; None for any.
+        augmentations: What else may happen to an image, beyond the reference.
     """
 
     crop_size: tuple[int, int] = (513, 513)
@@ -29,6 +79,7 @@ class DataConfig:
     min_resize_value: int | None = None
     max_resize_value: int | None = None
     resize_factor: int | None = None
+    augmentations: AugmentationConfig = AugmentationConfig()
 
     def __post_init__(self) -> None:
         require(

@@ -9,6 +9,7 @@ All resizing is align-corners, as in the reference: output position p of n reads
 p * (source - 1) / (n - 1).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -169,15 +170,16 @@ def sample_axis(
     Args:
         source_size: int32, length of the source along this axis.
         scaled_size: int32, length of the scaled source.
-        offset: int32, first scaled position of the crop.
-        crop_size: Length of the crop. What reaches over the end of the scaled source is padding.
+        offset: int32, first scaled position of the crop, which may lie before the source.
+        crop_size: Length of the crop. What reaches over the ends of the scaled source is padding.
         flip: Whether the crop is mirrored along this axis, its padding included.
     """
     # TensorFlow's resize computes in this precision and order too, so ties fall the same way.
     ratio = tf.cast(source_size - 1, tf.float32) / tf.cast(
         tf.maximum(scaled_size - 1, 1), tf.float32
     )
-    scaled_position = tf.range(offset, tf.minimum(offset + crop_size, scaled_size))
+    first = tf.maximum(offset, 0)
+    scaled_position = tf.range(first, tf.minimum(offset + crop_size, scaled_size))
     position = tf.cast(scaled_position, tf.float32) * ratio
     floor = tf.floor(position)
     low = tf.cast(floor, tf.int32)
@@ -185,13 +187,19 @@ def sample_axis(
     length = tf.minimum(low[-1] + 2, source_size) - start
     step = 1 - 2 * tf.cast(flip, tf.int32)
     low = (low - start)[::step]
-    padding = tf.stack([0, crop_size - tf.size(low)])[::step]
+    before = first - offset
+    padding = tf.stack([before, crop_size - tf.size(low) - before])[::step]
     weight = (position - floor)[::step]
     return AxisSamples(start, length, low, tf.minimum(low + 1, length - 1), weight, padding)
 
 
 def crop_image(
-    window: tf.Tensor, rows: AxisSamples, columns: AxisSamples, *, canvas: tf.Tensor
+    window: tf.Tensor,
+    rows: AxisSamples,
+    columns: AxisSamples,
+    *,
+    canvas: tf.Tensor,
+    change_pixels: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.Tensor:
     """Interpolates a crop bilinearly from the part of the source that it needs, and pads it.
 
@@ -200,6 +208,7 @@ def crop_image(
         rows: Samples along the height.
         columns: Samples along the width.
         canvas: uint8 [crop_h, crop_w, 3], the colour of the padding.
+        change_pixels: What else is done to the crop, before it is padded.
 
     Returns:
         uint8 [crop_h, crop_w, 3], rounded to the nearest value.
@@ -213,6 +222,8 @@ def crop_image(
     by_row = tf.transpose(tf.reshape(by_column, [-1, height]))
     by_row = tf.cast(_interpolate(by_row, rows) + 0.5, tf.uint8)
     image = tf.reshape(by_row, [tf.size(rows.low), tf.size(columns.low), 3])
+    if change_pixels is not None:
+        image = change_pixels(image)
     return _pad(image, rows, columns, canvas=canvas)
 
 

@@ -1,19 +1,22 @@
 """Input pipelines: endless training batches and the examples of a split, both from TFRecords.
 
 Training order is a pure function of (seed, step): epoch e shuffles with a seed made of the run's
-seed and e, and example i of the run draws its scale, crop and flip from (seed, i). A run that
-resumes at step k therefore sees what the uninterrupted run would have seen, without any saved
-iterator state.
+seed and e, and example i of the run draws its scale, crop and flip, and whatever else is asked
+for, from (seed, i). A run that resumes at step k therefore sees what the uninterrupted run would
+have seen, without any saved iterator state.
 """
 
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from deeplab_tf.config import AugmentationConfig
 from deeplab_tf.data import augment, records
+from deeplab_tf.data.augmentations import Augmentations
 from deeplab_tf.data.dataset_info import DatasetInfo
 
 # Serialized records kept in memory for shuffling. Records further apart than this are mixed by
@@ -24,6 +27,22 @@ _FILES_AT_ONCE = 16
 _JPEG_START = b"\xff\xd8\xff"
 
 _Resizer = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+class TrainingExample(NamedTuple):
+    """What the network gets of one example, and how it was made.
+
+    Attributes:
+        image: uint8 [crop_h, crop_w, 3].
+        label: uint8 [crop_h, crop_w].
+        degrees: float32 scalar, its rotation after the flip, counter-clockwise about its centre.
+        crop: Its scale, crop and flip.
+    """
+
+    image: tf.Tensor
+    label: tf.Tensor
+    degrees: tf.Tensor
+    crop: augment.Crop
 
 
 def training_batches(
@@ -42,6 +61,7 @@ def training_batches(
     min_resize_value: int | None = None,
     max_resize_value: int | None = None,
     resize_factor: int | None = None,
+    augmentations: AugmentationConfig | None = None,
 ) -> tf.data.Dataset:
     """Endless augmented batches: resize to range, random scale, pad, random crop, random flip.
 
@@ -65,6 +85,7 @@ def training_batches(
         min_resize_value: Shorter side after the resize to range; None for no such resize.
         max_resize_value: Largest longer side after it; None for no limit.
         resize_factor: See `augment.resize_to_range_size`.
+        augmentations: What else happens to the examples (see `Augmentations`); None for nothing.
 
     Returns:
         Pairs of images, uint8 [batch_size, crop_h, crop_w, 3], and labels, uint8 [batch_size,
@@ -75,37 +96,69 @@ def training_batches(
 
     Raises:
         FileNotFoundError: The split's files are missing.
-        ValueError: The data set has no such split, its files are empty, or a resize lacks
-            `min_resize_value`.
+        ValueError: The data set has no such split, its files are empty, a resize lacks
+            `min_resize_value`, or an augmentation is not for images with these channels.
     """
-    paths = _files(dataset_dir, split, info=info)
-    count = info.splits[split]
-    draw_crop = partial(
-        augment.random_crop,
+    augmented = _augmenter(
+        info=info,
         crop_size=crop_size,
         min_scale_factor=min_scale_factor,
         max_scale_factor=max_scale_factor,
         scale_factor_step_size=scale_factor_step_size,
-    )
-    augmented = partial(
-        _augmented,
-        info=info,
+        mean_pixel=mean_pixel,
         seed=seed,
-        resize=_resizer(min_resize_value, max_resize_value, resize_factor),
-        draw_crop=draw_crop,
-        image_canvas=np.full((*crop_size, 3), np.rint(mean_pixel).astype(np.uint8)),
-        label_canvas=np.full(crop_size, info.ignore_label, np.uint8),
+        min_resize_value=min_resize_value,
+        max_resize_value=max_resize_value,
+        resize_factor=resize_factor,
+        augmentations=augmentations,
     )
-    shuffled_epoch = partial(_shuffled_epoch, paths=paths, count=count, seed=seed)
+
+    def image_and_label(index: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = augmented(index, serialized)
+        return example.image, example.label
+
     first_example = start_step * batch_size
-    first_epoch, first_in_epoch = divmod(first_example, count)
     return (
-        tf.data.Dataset.counter(first_epoch)
-        .flat_map(shuffled_epoch)
-        .skip(first_in_epoch)
-        .enumerate(first_example)
-        .map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
+        _endless_records(dataset_dir, split, info=info, seed=seed, first_example=first_example)
+        .map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def training_examples(
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    *,
+    info: DatasetInfo,
+    seed: int,
+    **options: Any,
+) -> tf.data.Dataset:
+    """The examples of `training_batches` one by one, beside what they were made of.
+
+    Args:
+        dataset_dir: Folder of records.
+        split: Name of the split.
+        info: Description of the data set.
+        seed: Seed of the order and of the augmentation.
+        options: Those of `training_batches` but for `batch_size` and `start_step`.
+
+    Returns:
+        Pairs of a `TrainingExample` and its source, as `evaluation_examples` has it, endless.
+        Raises as `training_batches`.
+    """
+    augmented = _augmenter(info=info, seed=seed, **options)
+    resize_names = ("min_resize_value", "max_resize_value", "resize_factor")
+    resize = _resizer(*(options.get(name) for name in resize_names))
+    return (
+        _endless_records(dataset_dir, split, info=info, seed=seed, first_example=0)
+        .map(
+            lambda index, serialized: (
+                augmented(index, serialized),
+                _decode(serialized, info=info, resize=resize),
+            ),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
         .prefetch(tf.data.AUTOTUNE)
     )
 
@@ -140,20 +193,33 @@ def evaluation_examples(
     """
     paths = _files(dataset_dir, split, info=info)
     resize = _resizer(min_resize_value, max_resize_value, resize_factor)
-
-    def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        example = records.parse_example(serialized)
-        label = _decode_label(example, info=info)
-        image = _decode_image(example, size=tf.shape(label))
-        if resize is not None:
-            image, label = resize(image, label)
-        return {"image": image, "label": label, "filename": example["filename"]}
-
+    decode = partial(_decode, info=info, resize=resize)
     return (
         tf.data.TFRecordDataset(paths)
         .apply(tf.data.experimental.assert_cardinality(info.splits[split]))
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _endless_records(
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    *,
+    info: DatasetInfo,
+    seed: int,
+    first_example: int,
+) -> tf.data.Dataset:
+    """Pairs of an example's number in the run and its record, from `first_example` on."""
+    paths = _files(dataset_dir, split, info=info)
+    count = info.splits[split]
+    shuffled_epoch = partial(_shuffled_epoch, paths=paths, count=count, seed=seed)
+    first_epoch, first_in_epoch = divmod(first_example, count)
+    return (
+        tf.data.Dataset.counter(first_epoch)
+        .flat_map(shuffled_epoch)
+        .skip(first_in_epoch)
+        .enumerate(first_example)
     )
 
 
@@ -188,6 +254,47 @@ def _files(dataset_dir: str | os.PathLike[str], split: str, *, info: DatasetInfo
     return paths
 
 
+def _augmenter(
+    *,
+    info: DatasetInfo,
+    crop_size: tuple[int, int],
+    min_scale_factor: float,
+    max_scale_factor: float,
+    scale_factor_step_size: float,
+    mean_pixel: Sequence[float],
+    seed: int,
+    min_resize_value: int | None = None,
+    max_resize_value: int | None = None,
+    resize_factor: int | None = None,
+    augmentations: AugmentationConfig | None = None,
+) -> Callable[[tf.Tensor, tf.Tensor], TrainingExample]:
+    """`_augmented` as the options of `training_batches` make it."""
+    extra = Augmentations(
+        augmentations or AugmentationConfig(),
+        crop_size=crop_size,
+        channels=len(mean_pixel),
+        ignore_label=info.ignore_label,
+    )
+    draw_crop = partial(
+        augment.random_crop,
+        crop_size=crop_size,
+        min_scale_factor=min_scale_factor,
+        max_scale_factor=max_scale_factor,
+        scale_factor_step_size=scale_factor_step_size,
+    )
+    canvas_size = extra.canvas_size
+    return partial(
+        _augmented,
+        info=info,
+        seed=seed,
+        resize=_resizer(min_resize_value, max_resize_value, resize_factor),
+        draw_crop=draw_crop,
+        extra=extra,
+        image_canvas=np.full((*canvas_size, 3), np.rint(mean_pixel).astype(np.uint8)),
+        label_canvas=np.full(canvas_size, info.ignore_label, np.uint8),
+    )
+
+
 def _augmented(
     index: tf.Tensor,
     serialized: tf.Tensor,
@@ -196,20 +303,23 @@ def _augmented(
     seed: int,
     resize: _Resizer | None,
     draw_crop: Callable[[tf.Tensor, tf.Tensor], augment.Crop],
+    extra: Augmentations,
     image_canvas: np.ndarray,
     label_canvas: np.ndarray,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Image and label, uint8, of example number `index` of the run."""
+) -> TrainingExample:
+    """Example number `index` of the run; the canvases are of the size that `extra` asks for."""
     example = records.parse_example(serialized)
     label = _decode_label(example, info=info)
     image = None
     if resize is not None:
         image, label = resize(_decode_image(example, size=tf.shape(label)), label)
     size = tf.shape(label)
-    crop = draw_crop(tf.stack([tf.constant(seed, tf.int64), index]), size)
-    rows = augment.sample_axis(size[0], crop.scaled_size[0], crop.offset[0], len(label_canvas))
+    seeds = tf.stack([tf.constant(seed, tf.int64), index])
+    crop = extra.move_crop(draw_crop(seeds, size), label, seeds)
+    top, left = tf.unstack(crop.offset - extra.margin)
+    rows = augment.sample_axis(size[0], crop.scaled_size[0], top, len(label_canvas))
     columns = augment.sample_axis(
-        size[1], crop.scaled_size[1], crop.offset[1], label_canvas.shape[1], flip=crop.flip
+        size[1], crop.scaled_size[1], left, label_canvas.shape[1], flip=crop.flip
     )
     row_range = slice(rows.start, rows.start + rows.length)
     column_range = slice(columns.start, columns.start + columns.length)
@@ -217,14 +327,17 @@ def _augmented(
         image_rows = _decode_image_rows(example, rows, size=size)
     else:
         image_rows = image[row_range]
-    return (
-        augment.crop_image(
-            image_rows[:, column_range], rows, columns, canvas=tf.constant(image_canvas)
-        ),
-        augment.crop_label(
-            label[row_range, column_range], rows, columns, canvas=tf.constant(label_canvas)
-        ),
+    image = augment.crop_image(
+        image_rows[:, column_range],
+        rows,
+        columns,
+        canvas=tf.constant(image_canvas),
+        change_pixels=partial(extra.change_pixels, seeds=seeds),
     )
+    label = augment.crop_label(
+        label[row_range, column_range], rows, columns, canvas=tf.constant(label_canvas)
+    )
+    return TrainingExample(*extra.rotate(image, label, seeds), crop)
 
 
 def _resizer(min_size: int | None, max_size: int | None, factor: int | None) -> _Resizer | None:
@@ -245,6 +358,18 @@ def _resizer(min_size: int | None, max_size: int | None, factor: int | None) -> 
         return augment.resize_image(image, size), augment.resize_label(label, size)
 
     return resize
+
+
+def _decode(
+    serialized: tf.Tensor, *, info: DatasetInfo, resize: _Resizer | None
+) -> dict[str, tf.Tensor]:
+    """Image, label and filename of a record, whole."""
+    example = records.parse_example(serialized)
+    label = _decode_label(example, info=info)
+    image = _decode_image(example, size=tf.shape(label))
+    if resize is not None:
+        image, label = resize(image, label)
+    return {"image": image, "label": label, "filename": example["filename"]}
 
 
 def _decode_label(example: dict[str, tf.Tensor], *, info: DatasetInfo) -> tf.Tensor:
