@@ -20,6 +20,8 @@ FILENAME = "dataset.json"
 # Labels travel as uint8.
 _MAX_CLASSES = 256
 
+_AUGMENTED_TRAIN = {"train_aug": "trainaug", "trainaug": "train_aug"}
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
@@ -74,15 +76,17 @@ class DatasetInfo:
             )
 
     def resolve_split(self, name: str) -> str:
-        """Returns the split that `name` means: that one, or the one with or without "_fine".
+        """Returns the split that `name` means: that one, or the same by another usual name.
 
         The reference calls Cityscapes' splits train_fine, val_fine, ... since July 2020. Its
-        documentation, and records that were written before, say train, val, ....
+        documentation, and records that were written before, say train, val, .... It calls VOC's
+        augmented split train_aug; the list that everyone passes on is trainaug.txt.
 
         Raises:
             ValueError: There is no such split; the message names the known ones.
         """
-        spellings = (name, f"{name}_fine", name.removesuffix("_fine"))
+        other = _AUGMENTED_TRAIN.get(name, name)
+        spellings = (name, f"{name}_fine", name.removesuffix("_fine"), other)
         split = next((spelling for spelling in spellings if spelling in self.splits), name)
         self.check_split(split)
         return split

@@ -82,7 +82,13 @@ def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) ->
         OSError: The file cannot be read.
         ValueError: It is damaged, of floats, or not of the mask's size.
     """
-    data = Path(path).read_bytes()
+    return encode_image_bytes(Path(path).read_bytes(), path, mask_size=mask_size)
+
+
+def encode_image_bytes(
+    data: bytes, path: str | os.PathLike[str], *, mask_size: tuple[int, int]
+) -> EncodedImage:
+    """As `encode_image`, of a file's bytes; `path` is what messages call it."""
     image = load_image(data, path)
     stored_size = (image.height, image.width)
     orientation = image.getexif().get(_ORIENTATION, 1)

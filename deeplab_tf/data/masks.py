@@ -62,7 +62,26 @@ def read_mask(
         ValueError: It is damaged, of a format that changes values, of another type, or holds
             colours or values without a class.
     """
-    data = Path(path).read_bytes()
+    return decode_mask(
+        Path(path).read_bytes(),
+        path,
+        mask_type=mask_type,
+        ignore_label=ignore_label,
+        color_table=color_table,
+        label_map=label_map,
+    )
+
+
+def decode_mask(
+    data: bytes,
+    path: str | os.PathLike[str],
+    *,
+    mask_type: MaskType = "auto",
+    ignore_label: int = 255,
+    color_table: ColorTable | None = None,
+    label_map: dict[int, int] | None = None,
+) -> Mask:
+    """As `read_mask`, of a file's bytes; `path` is what messages call it."""
     image = load_image(data, path)
     if image.format in _INEXACT_FORMATS:
         raise ValueError(
@@ -73,7 +92,7 @@ def read_mask(
         if color_table is None:
             raise ValueError("mask_type rgb needs a colour table")
         labels = _labels_of_colors(np.asarray(image.convert("RGB")), color_table, path)
-        return Mask(labels, _encode_png(labels), None)
+        return encode_mask(labels)
 
     values = _stored_values(image, data, mask_type, path)
     if label_map is not None:
@@ -88,6 +107,11 @@ def read_mask(
         return Mask(labels, data, None)
     palette = _palette(image) if label_map is None else None
     return Mask(labels, _encode_png(labels), palette)
+
+
+def encode_mask(labels: np.ndarray) -> Mask:
+    """The mask of uint8 labels [h, w], which have no file of their own."""
+    return Mask(labels, _encode_png(labels), None)
 
 
 def describe_values(values: np.ndarray, limit: int = 8) -> str:

@@ -47,14 +47,17 @@ def test_check_split_names_the_known_splits():
         (("train", "val"), "train_fine", "train"),
         (("train", "train_fine"), "train", "train"),
         (("train", "train_fine"), "train_fine", "train_fine"),
+        (("train", "trainaug"), "train_aug", "trainaug"),
+        (("train", "train_aug"), "trainaug", "train_aug"),
+        (("trainaug", "train_aug"), "train_aug", "train_aug"),
     ],
 )
-def test_resolve_split_takes_cityscapes_old_and_new_names(splits, name, expected):
+def test_resolve_split_takes_the_usual_other_names(splits, name, expected):
     info = DatasetInfo(**FIELDS | {"splits": dict.fromkeys(splits, 1)})
     assert info.resolve_split(name) == expected
 
 
-@pytest.mark.parametrize("name", ["val", "train_coarse", "", "_fine"])
+@pytest.mark.parametrize("name", ["val", "train_coarse", "", "_fine", "train_aug"])
 def test_resolve_split_guesses_nothing_else(name):
     info = DatasetInfo(**FIELDS | {"splits": {"train_fine": 2, "trainval_fine": 3}})
     with pytest.raises(ValueError, match=rf"no split '{name}'; it has: train_fine, trainval_fine"):
