@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,29 @@ class Sample:
     name: str
     image_path: Path
     mask_path: Path
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What does not fit between images, masks and lists.
+
+    Attributes:
+        fault: Name of the kind of fault, as in `faults.FaultyFileError`.
+        path: The file it is about.
+        message: What is wrong, with the names.
+    """
+
+    fault: str
+    path: Path
+    message: str
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The samples by split, in order, and what had to be left out of them."""
+
+    splits: dict[str, list[Sample]]
+    problems: tuple[Problem, ...]
 
 
 def raise_problems(problems: Sequence[str], *, hint: str = "") -> None:
@@ -57,24 +80,43 @@ def voc_splits(
         FileNotFoundError: A folder is missing.
         ValueError: A folder or list is empty, a name is listed twice or lacks its image or mask.
     """
-    image_files = _files_by_stem(image_dir, image_extensions, what="image")
-    mask_files = _files_by_stem(mask_dir, mask_extensions, what="mask")
+    pairing = pair_voc(
+        image_dir=image_dir,
+        mask_dir=mask_dir,
+        list_dir=list_dir,
+        image_extensions=image_extensions,
+        mask_extensions=mask_extensions,
+    )
+    raise_problems([problem.message for problem in pairing.problems])
+    return pairing.splits
+
+
+def pair_voc(
+    *,
+    image_dir: str | os.PathLike[str],
+    mask_dir: str | os.PathLike[str],
+    list_dir: str | os.PathLike[str],
+    image_extensions: Sequence[str] = images.EXTENSIONS,
+    mask_extensions: Sequence[str] = (".png",),
+) -> Pairing:
+    """As `voc_splits`, but names and lists that do not fit are returned.
+
+    Raises:
+        FileNotFoundError: A folder is missing.
+        ValueError: A folder is empty.
+    """
+    problems: list[Problem] = []
+    image_files = _files_by_stem(image_dir, image_extensions, problems, what="image")
+    mask_files = _files_by_stem(mask_dir, mask_extensions, problems, what="mask")
     list_files = sorted(_existing_folder(list_dir, what="list").glob("*.txt"))
     if not list_files:
         raise ValueError(f"list folder {list_dir} holds no *.txt file, one per split")
     splits: dict[str, list[Sample]] = {}
-    problems: list[str] = []
     for list_file in list_files:
-        names = _read_list(list_file, image_files)
-        problems += _missing(names, image_files, f"{list_file}: no image in {image_dir} for")
-        problems += _missing(names, mask_files, f"{list_file}: no mask in {mask_dir} for")
-        splits[list_file.stem] = [
-            Sample(name, image_files[name], mask_files[name])
-            for name in names
-            if name in image_files and name in mask_files
-        ]
-    raise_problems(problems)
-    return splits
+        names = _read_list(list_file, image_files, problems)
+        problems += _missing(names, image_files, mask_files, list_file, image_dir, mask_dir)
+        splits[list_file.stem] = _samples(names, image_files, mask_files)
+    return Pairing(splits, tuple(problems))
 
 
 def folder_splits(
@@ -105,45 +147,75 @@ def folder_splits(
         FileNotFoundError: A folder or list file is missing.
         ValueError: A folder, list or split is empty, or an image and a mask lack each other.
     """
-    image_files = _files_by_stem(image_dir, images.EXTENSIONS, what="image")
-    mask_files = _strip_suffix(
-        _files_by_stem(mask_dir, masks.EXTENSIONS, what="mask"), mask_suffix, mask_dir
+    pairing = pair_folders(
+        image_dir=image_dir, mask_dir=mask_dir, mask_suffix=mask_suffix, list_files=list_files
     )
-    if list_files:
-        names = {split: _read_list(Path(path), image_files) for split, path in list_files.items()}
-        problems = []
-        for split, path in list_files.items():
-            problems += _missing(names[split], image_files, f"{path}: no image in {image_dir} for")
-            problems += _missing(names[split], mask_files, f"{path}: no mask in {mask_dir} for")
-    else:
-        names = _hash_splits(sorted(image_files), val_ratio=val_ratio, seed=seed)
-        problems = _missing(sorted(image_files), mask_files, f"no mask in {mask_dir} for the image")
-        problems += _missing(
-            sorted(mask_files), image_files, f"no image in {image_dir} for the mask"
-        )
     raise_problems(
-        problems,
+        [problem.message for problem in pairing.problems],
         hint="Complete or remove them, or name the images to use in list files. If mask names "
         "have an ending such as _mask, give it as --mask_suffix.",
     )
-    return {
-        split: [Sample(name, image_files[name], mask_files[name]) for name in split_names]
-        for split, split_names in names.items()
-    }
+    if list_files:
+        return pairing.splits
+    return _hash_splits(pairing.splits["all"], val_ratio=val_ratio, seed=seed)
 
 
-def _hash_splits(names: Sequence[str], *, val_ratio: float, seed: int) -> dict[str, list[str]]:
+def pair_folders(
+    *,
+    image_dir: str | os.PathLike[str],
+    mask_dir: str | os.PathLike[str],
+    mask_suffix: str = "",
+    list_files: Mapping[str, str | os.PathLike[str]] | None = None,
+) -> Pairing:
+    """As `folder_splits`, but names and lists that do not fit are returned.
+
+    Without list files there is one split, "all".
+
+    Raises:
+        FileNotFoundError: A folder or list file is missing.
+        ValueError: A folder is empty.
+    """
+    problems: list[Problem] = []
+    image_files = _files_by_stem(image_dir, images.EXTENSIONS, problems, what="image")
+    mask_files = _strip_suffix(
+        _files_by_stem(mask_dir, masks.EXTENSIONS, problems, what="mask"), mask_suffix, mask_dir
+    )
+    if not list_files:
+        problems += [
+            Problem("image-without-mask", path, f"no mask in {mask_dir} for the image {name}")
+            for name, path in sorted(image_files.items())
+            if name not in mask_files
+        ]
+        problems += [
+            Problem("mask-without-image", path, f"no image in {image_dir} for the mask {name}")
+            for name, path in sorted(mask_files.items())
+            if name not in image_files
+        ]
+        return Pairing(
+            {"all": _samples(sorted(image_files), image_files, mask_files)}, tuple(problems)
+        )
+    splits: dict[str, list[Sample]] = {}
+    for split, path in list_files.items():
+        names = _read_list(Path(path), image_files, problems)
+        problems += _missing(names, image_files, mask_files, Path(path), image_dir, mask_dir)
+        splits[split] = _samples(names, image_files, mask_files)
+    return Pairing(splits, tuple(problems))
+
+
+def _hash_splits(
+    samples: Sequence[Sample], *, val_ratio: float, seed: int
+) -> dict[str, list[Sample]]:
     if not 0 < val_ratio < 1:
         raise ValueError(f"val_ratio must be between 0 and 1, found {val_ratio}")
-    splits: dict[str, list[str]] = {"train": [], "val": []}
-    for name in names:
-        digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    splits: dict[str, list[Sample]] = {"train": [], "val": []}
+    for sample in samples:
+        digest = hashlib.sha256(f"{seed}:{sample.name}".encode()).digest()
         fraction = int.from_bytes(digest[:8]) / 2**64
-        splits["val" if fraction < val_ratio else "train"].append(name)
+        splits["val" if fraction < val_ratio else "train"].append(sample)
     for split, members in splits.items():
         if not members:
             raise ValueError(
-                f"val_ratio={val_ratio} of {len(names)} images leaves the split {split!r} empty; "
+                f"val_ratio={val_ratio} of {len(samples)} images leaves the split {split!r} empty; "
                 "choose another ratio or seed, or list the images of each split in a file"
             )
     return splits
@@ -156,19 +228,22 @@ def _existing_folder(folder: str | os.PathLike[str], *, what: str) -> Path:
 
 
 def _files_by_stem(
-    folder: str | os.PathLike[str], extensions: Collection[str], *, what: str
+    folder: str | os.PathLike[str],
+    extensions: Collection[str],
+    problems: list[Problem],
+    *,
+    what: str,
 ) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    problems = []
     for path in sorted(_existing_folder(folder, what=what).iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in extensions:
             continue
         if path.stem in files:
-            problems.append(f"{files[path.stem]} and {path.name} have the same name; keep one")
+            message = f"{files[path.stem]} and {path.name} have the same name; keep one"
+            problems.append(Problem("same-stem", path, message))
         files[path.stem] = path
     if not files:
         raise ValueError(f"{what} folder {folder} holds no {', '.join(extensions)} file")
-    raise_problems(problems)
     return files
 
 
@@ -183,7 +258,8 @@ def _strip_suffix(
     return stripped
 
 
-def _read_list(path: Path, image_files: Collection[str]) -> list[str]:
+def _read_list(path: Path, image_files: Collection[str], problems: list[Problem]) -> list[str]:
+    """The names in a list file, each once."""
     if not path.is_file():
         raise FileNotFoundError(f"list file {path} not found")
     entries = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -194,11 +270,51 @@ def _read_list(path: Path, image_files: Collection[str]) -> list[str]:
         if entry
     ]
     if not names:
-        raise ValueError(f"list file {path} is empty; expected one image name a line")
+        message = f"list file {path} is empty; expected one image name a line"
+        problems.append(Problem("list-is-empty", path, message))
     counts = Counter(names)
-    raise_problems([f"{path}: {name} is listed {n} times" for name, n in counts.items() if n > 1])
-    return names
+    problems += [
+        Problem("listed-twice", path, f"{path}: {name} is listed {count} times")
+        for name, count in counts.items()
+        if count > 1
+    ]
+    return list(counts)
 
 
-def _missing(names: Sequence[str], files: Collection[str], message: str) -> list[str]:
-    return [f"{message} {name}" for name in names if name not in files]
+def _missing(
+    names: Sequence[str],
+    image_files: Mapping[str, Path],
+    mask_files: Mapping[str, Path],
+    list_file: Path,
+    image_dir: str | os.PathLike[str],
+    mask_dir: str | os.PathLike[str],
+) -> list[Problem]:
+    """What a list names and is not there."""
+    no_image = [
+        Problem(
+            "listed-image-missing", list_file, f"{list_file}: no image in {image_dir} for {name}"
+        )
+        for name in names
+        if name not in image_files
+    ]
+    no_mask = [
+        Problem(
+            "image-without-mask",
+            image_files.get(name, list_file),
+            f"{list_file}: no mask in {mask_dir} for {name}",
+        )
+        for name in names
+        if name not in mask_files
+    ]
+    return no_image + no_mask
+
+
+def _samples(
+    names: Iterable[str], image_files: Mapping[str, Path], mask_files: Mapping[str, Path]
+) -> list[Sample]:
+    """The samples of the names that have an image and a mask."""
+    return [
+        Sample(name, image_files[name], mask_files[name])
+        for name in names
+        if name in image_files and name in mask_files
+    ]
