@@ -221,7 +221,8 @@ def test_ctrl_c_ends_without_a_message(place, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "train", train)
-    done = run("train.py", f"--dataset_dir={place}/data", f"--train_logdir={place}/never")
+    folders = (f"--dataset_dir={place}/data", f"--train_logdir={place}/never")
+    done = run("train.py", *folders, "--train_crop_size=33,33", *NETWORK_FLAGS)
     assert done == Finished(130, "", "")
 
 

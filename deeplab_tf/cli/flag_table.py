@@ -167,6 +167,7 @@ TRAIN = (
     Flag("dry_run", "boolean", False, "Print what would be trained, and stop.", OWN),
     Flag("dataset_dir", "string", None, "Folder of records."),
     _DATASET,
+    Flag("check_data", "boolean", True, "Look at some records before the first step.", OWN),
     Flag("train_split", "string", "train", "Split to train on."),
     Flag("val_split", "string", "val", "Split to validate on; empty for none.", OWN),
     Flag("val_interval_steps", "integer", 500, "Steps between validations.", OWN),

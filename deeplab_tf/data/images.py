@@ -42,16 +42,31 @@ def load_image(data: bytes, path: str | os.PathLike[str]) -> Image.Image:
         FaultyFileError: The bytes are no image, or a damaged or truncated one; the message names
             `path`.
     """
+    image = open_image(data, path)
     try:
-        image = Image.open(io.BytesIO(data))
         image.load()
+    except Exception as error:  # Damaged files raise OSError, SyntaxError, struct.error and others.
+        raise _damaged(path, error) from error
+    return image
+
+
+def open_image(data: bytes, path: str | os.PathLike[str]) -> Image.Image:
+    """Reads the header of image bytes, for the size and the kind of the image.
+
+    Raises:
+        FaultyFileError: The bytes are no image, or their header is damaged.
+    """
+    try:
+        return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         message = f"{path}: no image of a known kind, or a damaged one"
         raise FaultyFileError(message, "undecodable") from None
-    except Exception as error:  # Damaged files raise OSError, SyntaxError, struct.error and others.
-        message = f"{path}: damaged or truncated ({error})"
-        raise FaultyFileError(message, "undecodable") from error
-    return image
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str | os.PathLike[str], error: Exception) -> FaultyFileError:
+    return FaultyFileError(f"{path}: damaged or truncated ({error})", "undecodable")
 
 
 def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:

@@ -300,11 +300,11 @@ def _missing(
     no_mask = [
         Problem(
             "image-without-mask",
-            image_files.get(name, list_file),
+            image_files[name],
             f"{list_file}: no mask in {mask_dir} for {name}",
         )
         for name in names
-        if name not in mask_files
+        if name in image_files and name not in mask_files
     ]
     return no_image + no_mask
 
