@@ -17,7 +17,7 @@ class Classes:
         names: One name per class; None where nothing says them.
         palette: One RGB colour per class, if they have colours of their own.
         ignore_label: Label of void pixels.
-        origin: Where this is from.
+        origin: Where the names are from.
     """
 
     names: tuple[str, ...] | None

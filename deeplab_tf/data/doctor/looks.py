@@ -135,17 +135,17 @@ def look_at_stored_image(
     """
     image = images.load_image(data, path) if pixels else images.open_image(data, path)
     look.size = (image.height, image.width)
-    _look_at_kind(look, image, data)
-    if labels is not None and labels.shape != look.size:
+    if not (fits := labels is None or labels.shape == look.size):
         height, width = labels.shape
         found = (
             f"the image is {image.width}x{image.height} (width x height), its label "
             f"{width}x{height}; they must be the same"
         )
         look.add(kinds.SIZE_MISMATCH, look.image, found)
-    else:
-        _look_at_orientation(look, image, path, labels)
     if pixels:
+        _look_at_kind(look, image, data)
+        if fits:
+            _look_at_orientation(look, image, path, labels)
         _look_at_pixels(look, images.to_rgb(image, path))
 
 

@@ -103,7 +103,7 @@ def _num_classes(survey: Survey, classes: Classes) -> int | None:
     if classes.names is not None:
         return len(classes.names)
     values = [label for label in survey.labels() if label != classes.ignore_label]
-    return values[-1] + 1 if values else None
+    return len(values) if len(values) > 1 and values == list(range(len(values))) else None
 
 
 def _training_split(survey: Survey) -> str | None:

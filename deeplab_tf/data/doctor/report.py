@@ -73,10 +73,10 @@ class Report:
     def text(self) -> str:
         """The findings by kind, with the first few files, then classes and proposals."""
         names = self.classes.names
-        number = f"{len(names)} classes" if names else "classes"
+        meaning = f"{len(names)} classes ({self.classes.origin})" if names else "no class names"
         lines = [
             f"{self.path}: {self.description}",
-            f"{number} ({self.classes.origin}), ignored label {self.classes.ignore_label}",
+            f"{meaning}, ignored label {self.classes.ignore_label}",
         ]
         for kind, findings in _by_kind(self.findings):
             lines += ["", *_group_lines(kind, findings)]
@@ -141,8 +141,8 @@ def kinds_table() -> str:
     """All kinds of findings as a Markdown table, for docs/doctor.md."""
     rows = ["| code | name | severity | what it means | what to do |", "|---|---|---|---|---|"]
     for kind in KINDS:
-        meaning, fix = (text.replace("|", "\\|") for text in (kind.meaning, kind.fix))
-        rows.append(f"| {kind.code} | `{kind.name}` | {kind.severity} | {meaning} | {fix} |")
+        fix = kind.fix.replace("<", "&lt;")  # Markdown would take <value> for HTML
+        rows.append(f"| {kind.code} | `{kind.name}` | {kind.severity} | {kind.meaning} | {fix} |")
     return "\n".join(rows) + "\n"
 
 

@@ -25,7 +25,6 @@ _COUNTED_RECORDS = 20_000
 _LEFT_OUT = (
     kinds.CLASS_NEVER_OCCURS,
     kinds.CLASS_NOT_IN_SPLIT,
-    kinds.IMAGE_IS_GREY,
     kinds.MASK_HAS_ONE_CLASS,
 )
 

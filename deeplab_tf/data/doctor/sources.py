@@ -98,7 +98,7 @@ def open_source(
     """
     names = tuple(class_names) if class_names else None
     palette = read.color_table.palette if read.color_table else None
-    classes = Classes(names, palette, read.ignore_label, "as given" if names else "not given")
+    classes = Classes(names, palette, read.ignore_label, "as given")
     if image_folder and mask_folder:
         root = Path(
             os.path.commonpath([os.path.abspath(image_folder), os.path.abspath(mask_folder)])
@@ -135,7 +135,7 @@ def _voc_tree(root: Path, classes: Classes, read: FileReader) -> FileTree:
             _VOC.class_names,
             _VOC.palette,
             classes.ignore_label,
-            "PASCAL VOC's, as its converter takes them; --class_names_file gives others",
+            "those of PASCAL VOC; --class_names_file names others",
         )
     masks = root / "SegmentationClass"
     if not masks.is_dir() and (root / "SegmentationClassRaw").is_dir():

@@ -146,7 +146,7 @@ def faulty_voc(root):
         expected.add((code, (tree.pair(name, image, label)[0],)))
     for name, (code, label) in masks.items():
         expected.add((code, (tree.pair(name, None, label)[1],)))
-    deep = tree.pair("deep", encoded((picture("h")[..., 0].astype(np.uint16) << 4)))[0]
+    deep = tree.pair("deep", encoded(picture("h")[..., 0].astype(np.uint16) << 4))[0]
     smooth_mask = tree.pair("smooth", None, encoded(smooth))[1]
     expected |= {("D204", (deep,)), ("D205", (deep,))}
     expected |= {("D105", (smooth_mask,)), ("D111", (smooth_mask,))}
