@@ -84,32 +84,52 @@ def decode_mask(
 ) -> Mask:
     """As `read_mask`, of a file's bytes; `path` is what messages call it."""
     image = load_image(data, path)
+    labels = labels_of(
+        image,
+        data,
+        path,
+        mask_type=mask_type,
+        ignore_label=ignore_label,
+        color_table=color_table,
+        label_map=label_map,
+    )
+    if label_map is not None or _is_by_color(mask_type, color_table):
+        return encode_mask(labels)
+    if is_eight_bit_grey_png(data):
+        return Mask(labels, data, None)
+    return Mask(labels, _encode_png(labels), palette_of(image))
+
+
+def labels_of(
+    image: Image.Image,
+    data: bytes,
+    path: str | os.PathLike[str],
+    *,
+    mask_type: MaskType,
+    ignore_label: int,
+    color_table: ColorTable | None,
+    label_map: dict[int, int] | None,
+) -> np.ndarray:
+    """The labels, uint8 [h, w], of a mask that is decoded; arguments and errors as `read_mask`."""
     if image.format in _INEXACT_FORMATS:
         raise FaultyFileError(
             f"{path}: a {image.format} mask, a format that does not keep label values "
             "exactly. Export the masks as PNG again (converting these does not repair them)",
             "mask-is-lossy",
         )
-    if mask_type == "rgb" or (mask_type == "auto" and color_table is not None):
+    if _is_by_color(mask_type, color_table):
         if color_table is None:
             raise ValueError("mask_type rgb needs a colour table")
-        labels = _labels_of_colors(np.asarray(image.convert("RGB")), color_table, path)
-        return encode_mask(labels)
-
+        return _labels_of_colors(np.asarray(image.convert("RGB")), color_table, path)
     values = _stored_values(image, data, mask_type, path)
     if label_map is not None:
-        labels = _map_labels(values, {ignore_label: ignore_label} | label_map, path)
-    elif values.min() < 0 or values.max() > 255:
+        return _map_labels(values, {ignore_label: ignore_label} | label_map, path)
+    if values.min() < 0 or values.max() > 255:
         raise FaultyFileError(
             f"{path}: found the values {describe_values(np.unique(values))}; labels must be 0..255",
             "label-is-no-class",
         )
-    else:
-        labels = values.astype(np.uint8)
-    if label_map is None and is_eight_bit_grey_png(data):
-        return Mask(labels, data, None)
-    palette = _palette(image) if label_map is None else None
-    return Mask(labels, _encode_png(labels), palette)
+    return values.astype(np.uint8)
 
 
 def encode_mask(labels: np.ndarray) -> Mask:
@@ -121,6 +141,18 @@ def describe_values(values: np.ndarray, limit: int = 8) -> str:
     """Formats sorted values for a message, "3, 7, 9", cut after `limit` of them."""
     shown = ", ".join(str(value) for value in values[:limit].tolist())
     return shown + (f", ... ({len(values)} values)" if len(values) > limit else "")
+
+
+def palette_of(image: Image.Image) -> np.ndarray | None:
+    """The palette, uint8 [256, 3], of a palette image, else None."""
+    if image.mode != "P":
+        return None
+    colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    return np.concatenate([colors, np.zeros((256 - len(colors), 3), np.uint8)])
+
+
+def _is_by_color(mask_type: MaskType, color_table: ColorTable | None) -> bool:
+    return mask_type == "rgb" or (mask_type == "auto" and color_table is not None)
 
 
 def _stored_values(
@@ -212,13 +244,6 @@ def _encode_png(labels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(labels).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _palette(image: Image.Image) -> np.ndarray | None:
-    if image.mode != "P":
-        return None
-    colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    return np.concatenate([colors, np.zeros((256 - len(colors), 3), np.uint8)])
 
 
 def _format_colors(colors: np.ndarray) -> str:

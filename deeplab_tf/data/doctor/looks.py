@@ -12,7 +12,7 @@ from deeplab_tf.data import images
 from deeplab_tf.data.doctor import kinds
 from deeplab_tf.data.doctor.kinds import Finding, Kind
 from deeplab_tf.data.faults import FaultyFileError
-from deeplab_tf.data.masks import Mask, decode_mask
+from deeplab_tf.data.masks import labels_of, palette_of
 from deeplab_tf.data.pairing import Sample
 from deeplab_tf.data.reading import FileReader
 
@@ -86,7 +86,9 @@ class FilePair:
         try:
             data = mask_path.read_bytes()
             look.encoded_bytes += len(data)
-            mask = decode_mask(
+            image = images.load_image(data, mask_path)
+            labels = labels_of(
+                image,
                 data,
                 mask_path,
                 mask_type=self.read.mask_type,
@@ -94,9 +96,8 @@ class FilePair:
                 color_table=self.read.color_table,
                 label_map=self.read.label_map,
             )
-            labels = mask.labels
             look_at_labels(look, labels, ignore_label=self.read.ignore_label)
-            look.colors = _colors(mask, look.counts)
+            look.colors = self._colors(image, look.counts)
         except (OSError, FaultyFileError) as error:
             look.add_fault(error, look.mask, mask_path)
         try:
@@ -109,6 +110,16 @@ class FilePair:
         except (OSError, FaultyFileError) as error:
             look.add_fault(error, look.image, image_path)
         return look
+
+    def _colors(self, image: Image.Image, counts: np.ndarray | None) -> dict[int, Color]:
+        """The colours of the labels that occur, where the labels are a palette's indices."""
+        palette = palette_of(image)
+        if palette is None or counts is None or self.read.label_map or self.read.color_table:
+            return {}
+        used = np.flatnonzero(counts).tolist()
+        return {
+            label: (r, g, b) for label, (r, g, b) in zip(used, palette[used].tolist(), strict=True)
+        }
 
 
 def look_at_labels(look: Look, labels: np.ndarray, *, ignore_label: int) -> None:
@@ -152,16 +163,6 @@ def look_at_stored_image(
 def below(path: Path, root: Path) -> str:
     """A path as findings show it."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-
-
-def _colors(mask: Mask, counts: np.ndarray | None) -> dict[int, Color]:
-    if mask.palette is None or counts is None:
-        return {}
-    used = np.flatnonzero(counts)
-    return {
-        label: (r, g, b)
-        for label, (r, g, b) in zip(used.tolist(), mask.palette[used].tolist(), strict=True)
-    }
 
 
 def _look_for_smoothing(look: Look, labels: np.ndarray) -> None:

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from deeplab_tf.data.doctor.looks import Look
 from deeplab_tf.data.doctor.sources import Item, Source
 
-# Starting a process takes as long as looking at some hundred images.
-_FEW_ITEMS = 1000
+# Starting a process takes as long as looking at a thousand images.
+_FEW_ITEMS = 2000
 _ITEMS_AT_ONCE = 8
 
 

@@ -6,12 +6,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from deeplab_tf.config import DataConfig
 from deeplab_tf.data.doctor.classes import Classes
 from deeplab_tf.data.doctor.kinds import KINDS, SEVERITIES, Finding, Kind, Severity
 from deeplab_tf.data.doctor.proposals import Proposals
+from deeplab_tf.data.masks import describe_values
 
 _SHOWN = 3
+_SHOWN_LABELS = 40
 _WIDTH = 100
 _JSON_VERSION = 1
 
@@ -87,20 +91,30 @@ class Report:
 
     def _class_lines(self) -> Iterator[str]:
         """A table of every label's share of the pixels, by split."""
-        rows = set(range(len(self.classes.names or ())))
-        rows.update(*(figures.pixels for figures in self.splits.values()))
-        named = {label: self.classes.name(label) for label in sorted(rows)}
-        width = max(map(len, named.values()), default=5)
+        labels = list(range(len(self.classes.names or ())))
+        found = {label for figures in self.splits.values() for label in figures.pixels}
+        void, others = self.classes.ignore_label, sorted(found.difference(labels))
+        if self.classes.names is None:
+            labels, others = others[:_SHOWN_LABELS], others[_SHOWN_LABELS:]
+        rows = {f"{label:>5}  {self.classes.name(label)}": [label] for label in labels}
+        if void in others:
+            rows[f"{void:>5}  void"] = [void]
+            others.remove(void)
+        if others:
+            rows[f"other  {describe_values(np.array(others), limit=3)}"] = others
+        width = max(map(len, rows), default=5)
         heads = [f"{name} ({figures.images})" for name, figures in self.splits.items()]
         widths = [max(len(head) + 2, 10) for head in heads]
+        columns = list(zip(self.splits.values(), widths, strict=True))
         cells = "".join(f"{head:>{w}}" for head, w in zip(heads, widths, strict=True))
-        yield f"label  {'class':<{width}}{cells}"
-        for label, name in named.items():
+        yield f"{'label  class':<{width}}{cells}"
+        for row, members in rows.items():
             cells = ""
-            for figures, w in zip(self.splits.values(), widths, strict=True):
-                share = figures.pixels.get(label, 0) / max(sum(figures.pixels.values()), 1)
+            for figures, w in columns:
+                pixels = sum(figures.pixels.get(label, 0) for label in members)
+                share = pixels / max(sum(figures.pixels.values()), 1)
                 cells += f"{100 * share:>{w - 2}.2f} %"
-            yield f"{label:>5}  {name:<{width}}{cells}"
+            yield f"{row:<{width}}{cells}"
 
     def _proposal_lines(self) -> Iterator[str]:
         asked = self.proposals

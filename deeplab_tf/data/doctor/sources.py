@@ -148,10 +148,11 @@ def _voc_tree(root: Path, classes: Classes, read: FileReader) -> FileTree:
 def _file_tree(
     pairing: Pairing, root: Path, classes: Classes, description: str, read: FileReader
 ) -> FileTree:
-    findings = [
-        Finding(kinds.kind_named(problem.fault), (below(problem.path, root),), problem.message)
-        for problem in pairing.problems
-    ]
+    findings = []
+    for problem in pairing.problems:
+        file = below(problem.path, root)
+        found = problem.message.replace(f"{root}{os.sep}", "").removeprefix(f"{file}: ")
+        findings.append(Finding(kinds.kind_named(problem.fault), (file,), found))
     samples: dict[Sample, tuple[str, ...]] = {}
     for split, members in pairing.splits.items():
         for sample in members:
