@@ -80,7 +80,7 @@ def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
         ValueError: It is no image, a damaged one, or one of floats.
     """
     image = load_image(Path(path).read_bytes(), path)
-    return np.asarray(ImageOps.exif_transpose(to_rgb(image, path)))
+    return np.asarray(upright(to_rgb(image, path)))
 
 
 def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) -> EncodedImage:
@@ -116,7 +116,7 @@ def encode_image_bytes(
 
     rgb = to_rgb(image, path)
     if turned:
-        rgb = ImageOps.exif_transpose(rgb)
+        rgb = upright(rgb)
     # Only the pixels go on: an orientation or a transparent colour must not come along.
     pixels = Image.fromarray(np.asarray(rgb))
     buffer = io.BytesIO()
@@ -130,7 +130,16 @@ def encode_image_bytes(
 
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8; from 5 on width and height change places."""
-    return image.getexif().get(_ORIENTATION, 1)
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Damaged EXIF raises much; viewers show the image all the same.
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image as viewers show it: turned by its EXIF orientation."""
+    return image if orientation_of(image) == 1 else ImageOps.exif_transpose(image)
 
 
 def is_turned(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from deeplab_tf.data import images
 from deeplab_tf.data.doctor import kinds
@@ -106,7 +106,7 @@ class FilePair:
             image = images.load_image(data, image_path)
             _look_at_kind(look, image, data)
             _look_at_orientation(look, image, image_path, labels)
-            _look_at_pixels(look, ImageOps.exif_transpose(images.to_rgb(image, image_path)))
+            _look_at_pixels(look, images.upright(images.to_rgb(image, image_path)))
         except (OSError, FaultyFileError) as error:
             look.add_fault(error, look.image, image_path)
         return look
@@ -200,9 +200,16 @@ def _look_at_kind(look: Look, image: Image.Image, data: bytes) -> None:
         look.add(kinds.IMAGE_HAS_ALPHA, look.image, f"a {image.format} with transparency")
     if mode == "CMYK":
         look.add(kinds.IMAGE_IS_CMYK, look.image, f"a {image.format} in CMYK")
-    frames = getattr(image, "n_frames", 1)
+    frames = _frames(image)
     if frames > 1 and image.format != "MPO":  # the other pictures of an MPO are views of the first
         look.add(kinds.IMAGE_IS_ANIMATED, look.image, f"a {image.format} of {frames} frames")
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        return getattr(image, "n_frames", 1)
+    except Exception:  # Damaged frames behind the first raise much; they are not read.
+        return 1
 
 
 def _look_at_orientation(

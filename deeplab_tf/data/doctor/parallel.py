@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -42,8 +43,11 @@ def look_at_all(source: Source, *, workers: int | None = None) -> Iterator[Look]
 
 
 def _look(item: Item) -> Look:
-    return item.look()
+    # What Pillow warns of, damaged EXIF or a great size, is no finding and would tear the bar.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return item.look()
 
 
 def _look_at(items: tuple[Item, ...]) -> list[Look]:
-    return [item.look() for item in items]
+    return list(map(_look, items))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from deeplab_tf.data import records
 from deeplab_tf.data.doctor import kinds
@@ -37,14 +38,14 @@ class StoredRecord:
         look = Look((self.split,), place, place, encoded_bytes=len(self.data))
         try:
             parsed = records.parse_example(tf.constant(self.data))
-        except tf.errors.InvalidArgumentError:
+        except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
+            # TensorFlow's message quotes the bytes, and then cannot be decoded itself.
             look.add(kinds.FOREIGN_FEATURES, place, "no tf.train.Example with these features")
             return look
         example = {name: value.numpy() for name, value in parsed.items()}
         if not (example["image_bytes"] and example["label_bytes"]):
-            features = sorted(tf.train.Example.FromString(self.data).features.feature)
-            shown = ", ".join(features) or "none"
-            look.add(kinds.FOREIGN_FEATURES, place, f"image or label missing; features: {shown}")
+            found = f"image or label missing; features: {self._features()}"
+            look.add(kinds.FOREIGN_FEATURES, place, found)
             return look
         look.image = look.mask = place = f"{place} ({example['filename'].decode(errors='replace')})"
         labels = self._labels(look, example["label_bytes"])
@@ -58,6 +59,13 @@ class StoredRecord:
             found += "the image is {1}x{0}".format(*look.size)
             look.add(kinds.RECORDED_SIZE_DIFFERS, place, found)
         return look
+
+    def _features(self) -> str:
+        try:
+            features = tf.train.Example.FromString(self.data).features.feature
+        except DecodeError:  # TensorFlow's own parser overlooks more
+            return "not readable"
+        return ", ".join(sorted(features)) or "none"
 
     def _labels(self, look: Look, data: bytes) -> np.ndarray | None:
         try:

@@ -142,12 +142,13 @@ class Report:
 
 
 def summary(findings: Iterable[Finding], *, fixes: bool = False) -> list[str]:
-    """A line for each kind, with its first finding, and what to do about it if `fixes`."""
+    """A line for each kind: its first finding, after the severity or, if `fixes`, with the fix."""
     lines = []
     for kind, group in _by_kind(findings):
         more = f" (and {len(group) - 1} more)" if len(group) > 1 else ""
-        line = f"{kind.severity.title()}: {kind.code} {kind.name}: {describe(group[0])}{more}."
-        lines.append(f"{line} {group[0].fix or kind.fix}" if fixes else line)
+        line = f"{kind.code} {kind.name}: {describe(group[0])}{more}."
+        fix = group[0].fix or kind.fix
+        lines.append(f"{line} {fix}" if fixes else f"{kind.severity.title()}: {line}")
     return lines
 
 

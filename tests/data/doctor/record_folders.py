@@ -76,6 +76,7 @@ def faulty(root):
         "twin": ("D310", example("twin", image=encoded(picture("fine"), compress_level=1))),
         "features": ("D508", other.SerializeToString()),
         "text": ("D508", b"no example at all"),
+        "bytes": ("D508", example("cut")[:300]),
     }
     names = write_shards(
         root, "train", [[serialized for _, serialized in first.values()], [], [example("g")]]
@@ -101,7 +102,7 @@ def faulty(root):
     expected |= {("D503", (test[1],)), ("D505", (test[1],))}
     spare = write_shards(root, "spare", [[example("n")]])
     expected.add(("D506", tuple(spare)))
-    describe(root, train=18, val=4, test=2)
+    describe(root, train=19, val=4, test=2)
     return expected
 
 

@@ -36,7 +36,7 @@ def test_clean_records(tmp_path):
 def test_faulty_records(tmp_path):
     """All that is seeded but for what needs pixels, and what is no news before every run."""
     expected = record_folders.faulty(tmp_path)
-    info = record_folders.describe(tmp_path, train=18, val=4)
+    info = record_folders.describe(tmp_path, train=19, val=4)
     shard = "train-00000-of-00003.tfrecord"
     expected = {
         (code, files)
@@ -44,8 +44,9 @@ def test_faulty_records(tmp_path):
         if not files[0].startswith(("test", "spare"))
         and code not in ("D113", "D202", "D203", "D205", "D310", "D504")
         and files != (f"{shard}, record 1 (cut)",)
+        and files != (f"{shard}, record 16",)
     }
-    # The first file has 16 records; 32 in all are 16 of each of the two that are not empty.
+    # The first file has 17 records; 32 in all are 16 of each of the two that are not empty.
     assert sampled(tmp_path, info) == expected
 
 
@@ -79,9 +80,9 @@ def test_crops_that_are_mostly_padding(tmp_path, crop_size, max_scale_factor, wa
 
 
 def test_the_sample_is_bounded_and_spread(tmp_path, monkeypatch):
-    shards = [[record_folders.example(f"{i}_{j}") for j in range(3)] for i in range(70)]
+    shards = [[record_folders.example(f"{i}_{j}") for j in range(5)] for i in range(20)]
     record_folders.write_shards(tmp_path, "train", shards)
-    info = record_folders.describe(tmp_path, train=210)
+    info = record_folders.describe(tmp_path, train=100)
     seen = []
     look = sample.StoredRecord.look
     monkeypatch.setattr(
@@ -90,5 +91,5 @@ def test_the_sample_is_bounded_and_spread(tmp_path, monkeypatch):
         lambda record, **options: seen.append(record.shard) or look(record, **options),
     )
     assert sampled(tmp_path, info) == set()
-    assert 20 <= len(seen) <= 32
-    assert len(set(seen)) == len(seen) and seen[0] < seen[-1] and "00069" in seen[-1]
+    assert 16 <= len(seen) <= 32
+    assert len(set(seen)) >= 4 and "-00000-" in seen[0] and int(seen[-1][6:11]) >= 15

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.data import doctor
+from deeplab_tf.data import doctor, images, pairing
 from deeplab_tf.data.class_table import ColorTable
+from deeplab_tf.data.convert import convert_samples
 from deeplab_tf.data.doctor.looks import Look, look_at_labels
 from deeplab_tf.data.reading import FileReader
 from tests.data.doctor import trees
@@ -144,3 +145,55 @@ def codes_of(labels):
     look = Look(("train",), "image", "mask")
     look_at_labels(look, labels, ignore_label=255)
     return [finding.kind.code for finding in look.findings]
+
+
+def test_damaged_exif_is_none(tmp_path):
+    """Viewers show such an image as it is stored; Pillow raises SyntaxError."""
+    tree, _ = trees.folders(tmp_path, [trees.scene()])
+    data = trees.oriented(trees.picture("0"), 3)
+    start = data.index(b"Exif\0\0") + 6
+    damaged = data[:start] + b"XXXX" + data[start + 4 :]
+    (tmp_path / tree.image("0")).unlink()
+    tree.image("0.jpg", damaged)
+    assert found(examined(tmp_path, class_names=trees.NAMES)) == set()
+    assert images.encode_image(tmp_path / "images/0.jpg", mask_size=(24, 36)).data == damaged
+    assert images.read_rgb(tmp_path / "images/0.jpg").shape == (24, 36, 3)
+
+
+def test_damage_behind_the_first_frame_is_overlooked(tmp_path):
+    tree, _ = trees.folders(tmp_path, [trees.scene()])
+    frames = [Image.fromarray(trees.picture(f"{i}")) for i in range(2)]
+    data = trees.encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    (tmp_path / tree.image("0")).unlink()
+    second = data.rindex(b"\x00\x01\x04\x00\x01")  # the width among the second frame's tags
+    tree.image("0.tif", data[:second] + b"\x00\x00" + data[second + 2 :])
+    assert found(examined(tmp_path, class_names=trees.NAMES)) == set()
+
+
+def test_records_are_what_their_files_are(tmp_path):
+    """The same figures and proposals before and after a conversion."""
+    tree = trees.Tree(tmp_path / "voc")
+    for index in range(4):
+        tree.pair(
+            f"{index}",
+            None,
+            trees.encoded(trees.scene(range(index % 2, 3), width=30 + index), "PNG"),
+        )
+        tree.image(f"{index}", trees.encoded(trees.picture(f"{index}", width=30 + index)))
+    tree.lists(train=["0", "1"], val=["2", "3"])
+    splits = pairing.voc_splits(
+        image_dir=tmp_path / "voc/JPEGImages",
+        mask_dir=tmp_path / "voc/SegmentationClass",
+        list_dir=tmp_path / "voc/ImageSets/Segmentation",
+    )
+    convert_samples(
+        splits,
+        output_dir=tmp_path / "records",
+        name="tiny",
+        read=FileReader(),
+        class_names=trees.NAMES,
+    )
+    before = examined(tmp_path / "voc", class_names=trees.NAMES)
+    after = examined(tmp_path / "records")
+    assert before.splits == after.splits and before.proposals == after.proposals
+    assert before.findings == after.findings == ()
