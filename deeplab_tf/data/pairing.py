@@ -10,6 +10,10 @@ from pathlib import Path
 from deeplab_tf.data import images, masks
 
 _SHOWN_PROBLEMS = 10
+_PAIRING_HINT = (
+    "Complete or remove them, or name the images to use in list files. If mask names have an "
+    "ending such as _mask, give it as --mask_suffix."
+)
 
 
 @dataclass(frozen=True)
@@ -147,17 +151,26 @@ def folder_splits(
         FileNotFoundError: A folder or list file is missing.
         ValueError: A folder, list or split is empty, or an image and a mask lack each other.
     """
+    if not list_files:
+        samples = folder_samples(image_dir=image_dir, mask_dir=mask_dir, mask_suffix=mask_suffix)
+        return _hash_splits(samples, val_ratio=val_ratio, seed=seed)
     pairing = pair_folders(
         image_dir=image_dir, mask_dir=mask_dir, mask_suffix=mask_suffix, list_files=list_files
     )
-    raise_problems(
-        [problem.message for problem in pairing.problems],
-        hint="Complete or remove them, or name the images to use in list files. If mask names "
-        "have an ending such as _mask, give it as --mask_suffix.",
-    )
-    if list_files:
-        return pairing.splits
-    return _hash_splits(pairing.splits["all"], val_ratio=val_ratio, seed=seed)
+    raise_problems([problem.message for problem in pairing.problems], hint=_PAIRING_HINT)
+    return pairing.splits
+
+
+def folder_samples(
+    *,
+    image_dir: str | os.PathLike[str],
+    mask_dir: str | os.PathLike[str],
+    mask_suffix: str = "",
+) -> list[Sample]:
+    """Finds all images of a folder and their masks; arguments and errors as `folder_splits`."""
+    pairing = pair_folders(image_dir=image_dir, mask_dir=mask_dir, mask_suffix=mask_suffix)
+    raise_problems([problem.message for problem in pairing.problems], hint=_PAIRING_HINT)
+    return pairing.splits["all"]
 
 
 def pair_folders(

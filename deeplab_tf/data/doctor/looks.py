@@ -37,7 +37,6 @@ class Look:
         colors: RGB of the labels that occur, if the mask is a palette image.
         size: (height, width) of the image, upright; None if it cannot be read.
         digest: Hash of the upright image's size and RGB pixels.
-        encoded_bytes: Size of both, encoded.
     """
 
     splits: tuple[str, ...]
@@ -48,7 +47,6 @@ class Look:
     colors: dict[int, Color] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     digest: bytes = b""
-    encoded_bytes: int = 0
 
     def add(self, kind: Kind, file: str, found: str) -> None:
         """Adds a finding about one file."""
@@ -84,25 +82,11 @@ class FilePair:
         look = Look(self.splits, below(image_path, self.root), below(mask_path, self.root))
         labels = None
         try:
-            data = mask_path.read_bytes()
-            look.encoded_bytes += len(data)
-            image = images.load_image(data, mask_path)
-            labels = labels_of(
-                image,
-                data,
-                mask_path,
-                mask_type=self.read.mask_type,
-                ignore_label=self.read.ignore_label,
-                color_table=self.read.color_table,
-                label_map=self.read.label_map,
-            )
-            look_at_labels(look, labels, ignore_label=self.read.ignore_label)
-            look.colors = self._colors(image, look.counts)
+            labels = self._look_at_mask(look)
         except (OSError, FaultyFileError) as error:
             look.add_fault(error, look.mask, mask_path)
         try:
             data = image_path.read_bytes()
-            look.encoded_bytes += len(data)
             image = images.load_image(data, image_path)
             _look_at_kind(look, image, data)
             _look_at_orientation(look, image, image_path, labels)
@@ -110,6 +94,23 @@ class FilePair:
         except (OSError, FaultyFileError) as error:
             look.add_fault(error, look.image, image_path)
         return look
+
+    def _look_at_mask(self, look: Look) -> np.ndarray:
+        path = self.sample.mask_path
+        data = path.read_bytes()
+        image = images.load_image(data, path)
+        labels = labels_of(
+            image,
+            data,
+            path,
+            mask_type=self.read.mask_type,
+            ignore_label=self.read.ignore_label,
+            color_table=self.read.color_table,
+            label_map=self.read.label_map,
+        )
+        look_at_labels(look, labels, ignore_label=self.read.ignore_label)
+        look.colors = self._colors(image, look.counts)
+        return labels
 
     def _colors(self, image: Image.Image, counts: np.ndarray | None) -> dict[int, Color]:
         """The colours of the labels that occur, where the labels are a palette's indices."""

@@ -35,7 +35,7 @@ class StoredRecord:
     def look(self, *, pixels: bool = True) -> Look:
         """Decodes the label and the image; of the image only the size unless `pixels`."""
         place = f"{self.shard}, record {self.number}"
-        look = Look((self.split,), place, place, encoded_bytes=len(self.data))
+        look = Look((self.split,), place, place)
         try:
             parsed = records.parse_example(tf.constant(self.data))
         except (tf.errors.InvalidArgumentError, UnicodeDecodeError):

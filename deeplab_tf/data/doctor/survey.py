@@ -44,7 +44,6 @@ class Survey:
         no_class: Findings of masks with labels that are no class: their cause may be one for all.
         largest: Largest height and largest width of the images.
         decoded_bytes: Size of all images and labels as uint8.
-        encoded_bytes: Size of them as they are stored.
     """
 
     def __init__(self, splits: tuple[str, ...], classes: Classes) -> None:
@@ -53,7 +52,6 @@ class Survey:
         self.no_class: list[Finding] = []
         self.largest = (0, 0)
         self.decoded_bytes = 0
-        self.encoded_bytes = 0
         self._classes = classes
         self._first_with: dict[bytes, tuple[tuple[str, ...], str]] = {}
         self._first_color: dict[int, tuple[Color, str]] = {}
@@ -62,7 +60,6 @@ class Survey:
     def add(self, look: Look) -> None:
         """Adds an image and its label."""
         self.findings += look.findings
-        self.encoded_bytes += look.encoded_bytes
         if look.size is not None:
             height, width = look.size
             self.largest = (max(self.largest[0], height), max(self.largest[1], width))

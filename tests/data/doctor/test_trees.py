@@ -197,3 +197,15 @@ def test_records_are_what_their_files_are(tmp_path):
     after = examined(tmp_path / "records")
     assert before.splits == after.splits and before.proposals == after.proposals
     assert before.findings == after.findings == ()
+
+
+def test_splits_that_may_have_pictures_in_common(tmp_path):
+    """An image under another name in train_aug is none too many; a list of an unknown purpose."""
+    tree = trees.Tree(tmp_path)
+    for name in ("a", "b"):
+        tree.pair(name)
+    tree.pair("a_again", trees.encoded(trees.picture("a")))
+    tree.pair("flat", None, trees.encoded(trees.scene((0, 1))))
+    tree.lists(train=["a"], train_aug=["a_again", "b"], val=["flat", "b2"], indoor=["flat"])
+    tree.pair("b2")
+    assert found(examined(tmp_path, class_names=trees.NAMES)) == set()
