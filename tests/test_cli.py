@@ -221,7 +221,8 @@ def test_ctrl_c_ends_without_a_message(place, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "train", train)
-    done = run("train.py", f"--dataset_dir={place}/data", f"--train_logdir={place}/never")
+    folders = (f"--dataset_dir={place}/data", f"--train_logdir={place}/never")
+    done = run("train.py", *folders, "--train_crop_size=33,33", *NETWORK_FLAGS)
     assert done == Finished(130, "", "")
 
 
@@ -319,6 +320,12 @@ EXPORT = ("export_model.py", "--checkpoint_path={0}/run", "--export_path={0}/new
     [
         (TRAIN, ["--dataset_dir={0}/empty"], "{0}/empty/dataset.json not found"),
         (TRAIN, ["--dataset_dir={0}/nowhere"], "{0}/nowhere/dataset.json not found"),
+        (
+            TRAIN,
+            ["--dataset_dir={0}/fewer_classes", "--train_crop_size=33,33"],
+            "error: D105 label-is-no-class: train-00000-of-00001.tfrecord, record 0 (train_0): "
+            "holds 255 (and 8 more).",
+        ),
         (TRAIN, ["--train_split=all"], "no split 'all'; it has: train, val"),
         (TRAIN, ["--val_split=test"], "no split 'test'; it has: train, val"),
         (TRAIN, ["--train_logdir={0}/foreign"], "--train_logdir={0}/foreign is not empty"),

@@ -137,6 +137,7 @@ def test_obsolete_flags_say_what_there_is_in_their_place(tmp_path, monkeypatch):
         "train.py",
         "--dataset_dir=data",
         f"--train_logdir={tmp_path}",
+        "--nocheck_data",
         "--num_clones=4",
         "--quantize_delay_step=0",
         "--task=0",

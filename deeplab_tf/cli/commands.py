@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from deeplab_tf.cli.flag_table import given
 from deeplab_tf.config import CRFParams, ModelConfig
 from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS
 from deeplab_tf.data.output import write_file
+from deeplab_tf.model_card import ModelCard
 
 FLAGS = flags.FLAGS
 
@@ -35,6 +37,8 @@ def train() -> None:
         print(description(card, recipe=recipe, train_split=train_split, initial_checkpoint=start))
         return
     val_split = inputs.validation_split(info)
+    if FLAGS.check_data:
+        _check_data(card, [split for split in (train_split, val_split) if split])
     initial, initial_names = start, None
     if start is not None and not weights.is_keras_vgg16(start):
         initial = weights.locate_checkpoint(start)
@@ -289,6 +293,34 @@ def _check_crop(crop_size: tuple[int, int], output_stride: int, *, flag: str) ->
                 f"pixels align: {nearest} or {nearest + output_stride} gives better borders.",
                 file=sys.stderr,
             )
+
+
+def _check_data(card: ModelCard, splits: Sequence[str]) -> None:
+    """Stops if a sample of the records shows that training would fail or learn nonsense."""
+    from deeplab_tf.data.doctor.report import summary
+    from deeplab_tf.data.doctor.sample import examine_sample
+
+    resized = card.data.min_resize_value is not None
+    findings = examine_sample(
+        FLAGS.dataset_dir,
+        info=card.dataset,
+        splits=splits,
+        crop_size=card.data.crop_size,
+        max_scale_factor=math.inf if resized else card.data.max_scale_factor,
+    )
+    command = f"python -m datasets.doctor {FLAGS.dataset_dir}"
+    errors = [finding for finding in findings if finding.kind.severity == "error"]
+    for line in summary([finding for finding in findings if finding not in errors]):
+        print(f"{line} ({command})", file=sys.stderr)
+    if errors:
+        raise ValueError(
+            "\n".join(
+                [
+                    *summary(errors, fixes=True),
+                    f"{command} examines all records; --nocheck_data trains on them as they are.",
+                ]
+            )
+        )
 
 
 def _check_rates(model: ModelConfig, crop_size: tuple[int, int]) -> None:

@@ -218,6 +218,7 @@ TRAIN = (
     Flag("dry_run", "boolean", False, "Print what would be trained, and stop.", OWN),
     Flag("dataset_dir", "string", None, "Folder of records."),
     _DATASET,
+    Flag("check_data", "boolean", True, "Look at some records before the first step.", OWN),
     _TRAIN_SPLIT,
     Flag("val_split", "string", "val", "Split to validate on; empty for none.", OWN),
     Flag("val_interval_steps", "integer", 500, "Steps between validations.", OWN),

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from deeplab_tf.data.faults import FaultyFileError
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 # What the reference's reader knows; MPO is what many phones call a JPEG with a second picture.
@@ -37,16 +39,34 @@ def load_image(data: bytes, path: str | os.PathLike[str]) -> Image.Image:
     """Decodes image bytes completely, so that truncated ones do not go unnoticed.
 
     Raises:
-        ValueError: The bytes are no image, or a damaged or truncated one; the message names `path`.
+        FaultyFileError: The bytes are no image, or a damaged or truncated one; the message names
+            `path`.
+    """
+    image = open_image(data, path)
+    try:
+        image.load()
+    except Exception as error:  # Damaged files raise OSError, SyntaxError, struct.error and others.
+        raise _damaged(path, error) from error
+    return image
+
+
+def open_image(data: bytes, path: str | os.PathLike[str]) -> Image.Image:
+    """Reads the header of image bytes, for the size and the kind of the image.
+
+    Raises:
+        FaultyFileError: The bytes are no image, or their header is damaged.
     """
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
+        return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: no image of a known kind, or a damaged one") from None
-    except Exception as error:  # Damaged files raise OSError, SyntaxError, struct.error and others.
-        raise ValueError(f"{path}: damaged or truncated ({error})") from error
-    return image
+        message = f"{path}: no image of a known kind, or a damaged one"
+        raise FaultyFileError(message, "undecodable") from None
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str | os.PathLike[str], error: Exception) -> FaultyFileError:
+    return FaultyFileError(f"{path}: damaged or truncated ({error})", "undecodable")
 
 
 def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
@@ -60,7 +80,7 @@ def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
         ValueError: It is no image, a damaged one, or one of floats.
     """
     image = load_image(Path(path).read_bytes(), path)
-    return np.asarray(ImageOps.exif_transpose(_to_rgb(image, path)))
+    return np.asarray(upright(to_rgb(image, path)))
 
 
 def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) -> EncodedImage:
@@ -90,21 +110,13 @@ def encode_image_bytes(
 ) -> EncodedImage:
     """As `encode_image`, of a file's bytes; `path` is what messages call it."""
     image = load_image(data, path)
-    stored_size = (image.height, image.width)
-    orientation = image.getexif().get(_ORIENTATION, 1)
-    shown_size = stored_size[::-1] if orientation >= 5 else stored_size
-    if mask_size not in (stored_size, shown_size):
-        raise ValueError(
-            f"{path}: the image is {shown_size[1]}x{shown_size[0]} (width x height), "
-            f"its mask {mask_size[1]}x{mask_size[0]}; they must be the same"
-        )
-    turned = orientation != 1 and mask_size == shown_size
+    turned = is_turned(image, path, mask_size=mask_size)
     if image.format in _RECORD_FORMATS and image.mode in ("RGB", "L") and not turned:
         return EncodedImage(data, _RECORD_FORMATS[image.format], mask_size, turned)
 
-    rgb = _to_rgb(image, path)
+    rgb = to_rgb(image, path)
     if turned:
-        rgb = ImageOps.exif_transpose(rgb)
+        rgb = upright(rgb)
     # Only the pixels go on: an orientation or a transparent colour must not come along.
     pixels = Image.fromarray(np.asarray(rgb))
     buffer = io.BytesIO()
@@ -116,9 +128,49 @@ def encode_image_bytes(
     return EncodedImage(buffer.getvalue(), "jpeg" if lossy else "png", mask_size, turned)
 
 
-def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8; from 5 on width and height change places."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Damaged EXIF raises much; viewers show the image all the same.
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image as viewers show it: turned by its EXIF orientation."""
+    return image if orientation_of(image) == 1 else ImageOps.exif_transpose(image)
+
+
+def is_turned(
+    image: Image.Image, path: str | os.PathLike[str], *, mask_size: tuple[int, int]
+) -> bool:
+    """Whether an image fits its mask as it is shown, turned by its EXIF orientation.
+
+    Raises:
+        FaultyFileError: It fits neither so nor as it is stored.
+    """
+    stored_size = (image.height, image.width)
+    orientation = orientation_of(image)
+    shown_size = stored_size[::-1] if orientation >= 5 else stored_size
+    if mask_size not in (stored_size, shown_size):
+        raise FaultyFileError(
+            f"{path}: the image is {shown_size[1]}x{shown_size[0]} (width x height), "
+            f"its mask {mask_size[1]}x{mask_size[0]}; they must be the same",
+            "size-mismatch",
+        )
+    return orientation != 1 and mask_size == shown_size
+
+
+def to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+    """An image as 8-bit RGB, not turned.
+
+    Raises:
+        FaultyFileError: It is an image of floats.
+    """
     if image.mode == "F":
-        raise ValueError(f"{path}: an image of floats; expected 8 or 16 bits per channel")
+        message = f"{path}: an image of floats; expected 8 or 16 bits per channel"
+        raise FaultyFileError(message, "image-of-floats")
     if image.mode == "P":
         image = image.convert("RGBA")  # a palette with transparency makes Pillow warn otherwise
     if not image.mode.startswith("I"):

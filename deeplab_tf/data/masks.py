@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from deeplab_tf.data.class_table import ColorTable
+from deeplab_tf.data.faults import FaultyFileError
 from deeplab_tf.data.images import load_image
 
 EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".gif", ".jpg", ".jpeg", ".webp")
@@ -59,7 +60,7 @@ def read_mask(
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is damaged, of a format that changes values, of another type, or holds
+        FaultyFileError: It is damaged, of a format that changes values, of another type, or holds
             colours or values without a class.
     """
     return decode_mask(
@@ -83,30 +84,52 @@ def decode_mask(
 ) -> Mask:
     """As `read_mask`, of a file's bytes; `path` is what messages call it."""
     image = load_image(data, path)
+    labels = labels_of(
+        image,
+        data,
+        path,
+        mask_type=mask_type,
+        ignore_label=ignore_label,
+        color_table=color_table,
+        label_map=label_map,
+    )
+    if label_map is not None or _is_by_color(mask_type, color_table):
+        return encode_mask(labels)
+    if is_eight_bit_grey_png(data):
+        return Mask(labels, data, None)
+    return Mask(labels, _encode_png(labels), palette_of(image))
+
+
+def labels_of(
+    image: Image.Image,
+    data: bytes,
+    path: str | os.PathLike[str],
+    *,
+    mask_type: MaskType,
+    ignore_label: int,
+    color_table: ColorTable | None,
+    label_map: dict[int, int] | None,
+) -> np.ndarray:
+    """The labels, uint8 [h, w], of a mask that is decoded; arguments and errors as `read_mask`."""
     if image.format in _INEXACT_FORMATS:
-        raise ValueError(
+        raise FaultyFileError(
             f"{path}: a {image.format} mask, a format that does not keep label values "
-            "exactly. Export the masks as PNG again (converting these does not repair them)"
+            "exactly. Export the masks as PNG again (converting these does not repair them)",
+            "mask-is-lossy",
         )
-    if mask_type == "rgb" or (mask_type == "auto" and color_table is not None):
+    if _is_by_color(mask_type, color_table):
         if color_table is None:
             raise ValueError("mask_type rgb needs a colour table")
-        labels = _labels_of_colors(np.asarray(image.convert("RGB")), color_table, path)
-        return encode_mask(labels)
-
+        return _labels_of_colors(np.asarray(image.convert("RGB")), color_table, path)
     values = _stored_values(image, data, mask_type, path)
     if label_map is not None:
-        labels = _map_labels(values, {ignore_label: ignore_label} | label_map, path)
-    elif values.min() < 0 or values.max() > 255:
-        raise ValueError(
-            f"{path}: found the values {describe_values(np.unique(values))}; labels must be 0..255"
+        return _map_labels(values, {ignore_label: ignore_label} | label_map, path)
+    if values.min() < 0 or values.max() > 255:
+        raise FaultyFileError(
+            f"{path}: found the values {describe_values(np.unique(values))}; labels must be 0..255",
+            "label-is-no-class",
         )
-    else:
-        labels = values.astype(np.uint8)
-    if label_map is None and _is_eight_bit_grey_png(data):
-        return Mask(labels, data, None)
-    palette = _palette(image) if label_map is None else None
-    return Mask(labels, _encode_png(labels), palette)
+    return values.astype(np.uint8)
 
 
 def encode_mask(labels: np.ndarray) -> Mask:
@@ -120,30 +143,46 @@ def describe_values(values: np.ndarray, limit: int = 8) -> str:
     return shown + (f", ... ({len(values)} values)" if len(values) > limit else "")
 
 
+def palette_of(image: Image.Image) -> np.ndarray | None:
+    """The palette, uint8 [256, 3], of a palette image, else None."""
+    if image.mode != "P":
+        return None
+    colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    return np.concatenate([colors, np.zeros((256 - len(colors), 3), np.uint8)])
+
+
+def _is_by_color(mask_type: MaskType, color_table: ColorTable | None) -> bool:
+    return mask_type == "rgb" or (mask_type == "auto" and color_table is not None)
+
+
 def _stored_values(
     image: Image.Image, data: bytes, mask_type: MaskType, path: str | os.PathLike[str]
 ) -> np.ndarray:
     """Returns integers [h, w]: palette indices or grey values."""
     if mask_type == "palette" and image.mode != "P":
-        raise ValueError(f"{path}: expected a palette image, found mode {image.mode}")
+        message = f"{path}: expected a palette image, found mode {image.mode}"
+        raise FaultyFileError(message, "mask-of-another-type")
     if mask_type == "index" and image.mode == "P":
-        raise ValueError(
+        raise FaultyFileError(
             f"{path}: expected a grey index mask, found a palette image; if its palette indices "
-            "are the classes, use mask_type palette (or auto)"
+            "are the classes, use mask_type palette (or auto)",
+            "mask-of-another-type",
         )
     if image.mode in ("L", "P", "1") or image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int32)
         return values // _grey_scale(data) if image.mode == "L" else values
     if image.mode == "F":
-        raise ValueError(f"{path}: a mask of floats; expected integers")
+        message = f"{path}: a mask of floats; expected integers"
+        raise FaultyFileError(message, "mask-of-another-type")
     rgb = np.asarray(image.convert("RGB"))
     if (rgb == rgb[..., :1]).all():
         return rgb[..., 0].astype(np.int32)
     colors = np.unique(rgb.reshape(-1, 3), axis=0)
-    raise ValueError(
+    raise FaultyFileError(
         f"{path}: a colour (RGB) mask where class indices are expected; it holds {len(colors)} "
         f"colours, such as {_format_colors(colors)}. Use datasets/build_folder_data.py "
-        "--mask_type=rgb --color_table=FILE with one line `r g b name` per class"
+        "--mask_type=rgb --color_table=FILE with one line `r g b name` per class",
+        "mask-is-rgb",
     )
 
 
@@ -168,9 +207,10 @@ def _labels_of_colors(
             if len(colors) > len(table.labels)
             else " Add them to the colour table (a line named void for pixels to ignore)"
         )
-        raise ValueError(
+        raise FaultyFileError(
             f"{path}: {unknown.sum()} of {unknown.size} pixels have {len(colors)} colours that are "
-            f"not in the colour table, such as {_format_colors(colors)}.{cause}"
+            f"not in the colour table, such as {_format_colors(colors)}.{cause}",
+            "color-not-in-table",
         )
     return table_labels[position]
 
@@ -181,8 +221,9 @@ def _map_labels(
     found, inverse = np.unique(values, return_inverse=True)
     missing = np.array([value for value in found.tolist() if value not in label_map])
     if missing.size:
-        raise ValueError(
-            f"{path}: the label map has no entry for the values {describe_values(missing)}"
+        raise FaultyFileError(
+            f"{path}: the label map has no entry for the values {describe_values(missing)}",
+            "label-is-no-class",
         )
     labels = np.array([label_map[value] for value in found.tolist()], np.uint8)
     return labels[inverse].reshape(values.shape)
@@ -194,7 +235,8 @@ def _grey_scale(data: bytes) -> int:
     return 255 // (2**bit_depth - 1) if bit_depth < 8 else 1
 
 
-def _is_eight_bit_grey_png(data: bytes) -> bool:
+def is_eight_bit_grey_png(data: bytes) -> bool:
+    """Whether encoded bytes are what records hold labels as."""
     return data.startswith(b"\x89PNG") and data[24:26] == b"\x08\x00"
 
 
@@ -202,13 +244,6 @@ def _encode_png(labels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(labels).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _palette(image: Image.Image) -> np.ndarray | None:
-    if image.mode != "P":
-        return None
-    colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    return np.concatenate([colors, np.zeros((256 - len(colors), 3), np.uint8)])
 
 
 def _format_colors(colors: np.ndarray) -> str:

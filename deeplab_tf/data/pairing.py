@@ -3,13 +3,17 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deeplab_tf.data import images, masks
 
 _SHOWN_PROBLEMS = 10
+_PAIRING_HINT = (
+    "Complete or remove them, or name the images to use in list files. If mask names have an "
+    "ending such as _mask, give it as --mask_suffix."
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,29 @@ class Sample:
     name: str
     image_path: Path
     mask_path: Path
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What does not fit between images, masks and lists.
+
+    Attributes:
+        fault: Name of the kind of fault, as in `faults.FaultyFileError`.
+        path: The file it is about.
+        message: What is wrong, with the names.
+    """
+
+    fault: str
+    path: Path
+    message: str
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The samples by split, in order, and what had to be left out of them."""
+
+    splits: dict[str, list[Sample]]
+    problems: tuple[Problem, ...]
 
 
 def raise_problems(problems: Sequence[str], *, hint: str = "") -> None:
@@ -57,45 +84,43 @@ def voc_splits(
         FileNotFoundError: A folder is missing.
         ValueError: A folder or list is empty, a name is listed twice or lacks its image or mask.
     """
-    image_files = _files_by_stem(image_dir, image_extensions, what="image")
-    mask_files = _files_by_stem(mask_dir, mask_extensions, what="mask")
+    pairing = pair_voc(
+        image_dir=image_dir,
+        mask_dir=mask_dir,
+        list_dir=list_dir,
+        image_extensions=image_extensions,
+        mask_extensions=mask_extensions,
+    )
+    raise_problems([problem.message for problem in pairing.problems])
+    return pairing.splits
+
+
+def pair_voc(
+    *,
+    image_dir: str | os.PathLike[str],
+    mask_dir: str | os.PathLike[str],
+    list_dir: str | os.PathLike[str],
+    image_extensions: Sequence[str] = images.EXTENSIONS,
+    mask_extensions: Sequence[str] = (".png",),
+) -> Pairing:
+    """As `voc_splits`, but names and lists that do not fit are returned.
+
+    Raises:
+        FileNotFoundError: A folder is missing.
+        ValueError: A folder is empty.
+    """
+    problems: list[Problem] = []
+    image_files = _files_by_stem(image_dir, image_extensions, problems, what="image")
+    mask_files = _files_by_stem(mask_dir, mask_extensions, problems, what="mask")
     list_files = sorted(_existing_folder(list_dir, what="list").glob("*.txt"))
     if not list_files:
         raise ValueError(f"list folder {list_dir} holds no *.txt file, one per split")
     splits: dict[str, list[Sample]] = {}
-    problems: list[str] = []
     for list_file in list_files:
-        names = _read_list(list_file, image_files)
-        problems += _missing(names, image_files, f"{list_file}: no image in {image_dir} for")
-        problems += _missing(names, mask_files, f"{list_file}: no mask in {mask_dir} for")
-        splits[list_file.stem] = [
-            Sample(name, image_files[name], mask_files[name])
-            for name in names
-            if name in image_files and name in mask_files
-        ]
-    raise_problems(problems)
-    return splits
-
-
-_PAIRING_HINT = (
-    "Complete or remove them, or name the images to use in list files. If mask names have an "
-    "ending such as _mask, give it as --mask_suffix."
-)
-
-
-def folder_samples(
-    *,
-    image_dir: str | os.PathLike[str],
-    mask_dir: str | os.PathLike[str],
-    mask_suffix: str = "",
-) -> list[Sample]:
-    """Finds all images of a folder and their masks; arguments and errors as `folder_splits`."""
-    image_files, mask_files = _folder_files(image_dir, mask_dir, mask_suffix)
-    names = sorted(image_files)
-    problems = _missing(names, mask_files, f"no mask in {mask_dir} for the image")
-    problems += _missing(sorted(mask_files), image_files, f"no image in {image_dir} for the mask")
-    raise_problems(problems, hint=_PAIRING_HINT)
-    return [Sample(name, image_files[name], mask_files[name]) for name in names]
+        names = _read_list(list_file, image_files, problems)
+        problems += _missing(names, image_files, mask_files, list_file, image_dir, mask_dir)
+        splits[list_file.stem] = _samples(names, image_files, mask_files)
+    return Pairing(splits, tuple(problems))
 
 
 def folder_splits(
@@ -129,20 +154,65 @@ def folder_splits(
     if not list_files:
         samples = folder_samples(image_dir=image_dir, mask_dir=mask_dir, mask_suffix=mask_suffix)
         return _hash_splits(samples, val_ratio=val_ratio, seed=seed)
-    image_files, mask_files = _folder_files(image_dir, mask_dir, mask_suffix)
-    splits: dict[str, list[Sample]] = {}
-    problems: list[str] = []
-    for split, path in list_files.items():
-        names = _read_list(Path(path), image_files)
-        problems += _missing(names, image_files, f"{path}: no image in {image_dir} for")
-        problems += _missing(names, mask_files, f"{path}: no mask in {mask_dir} for")
-        splits[split] = [
-            Sample(name, image_files[name], mask_files[name])
-            for name in names
-            if name in image_files and name in mask_files
+    pairing = pair_folders(
+        image_dir=image_dir, mask_dir=mask_dir, mask_suffix=mask_suffix, list_files=list_files
+    )
+    raise_problems([problem.message for problem in pairing.problems], hint=_PAIRING_HINT)
+    return pairing.splits
+
+
+def folder_samples(
+    *,
+    image_dir: str | os.PathLike[str],
+    mask_dir: str | os.PathLike[str],
+    mask_suffix: str = "",
+) -> list[Sample]:
+    """Finds all images of a folder and their masks; arguments and errors as `folder_splits`."""
+    pairing = pair_folders(image_dir=image_dir, mask_dir=mask_dir, mask_suffix=mask_suffix)
+    raise_problems([problem.message for problem in pairing.problems], hint=_PAIRING_HINT)
+    return pairing.splits["all"]
+
+
+def pair_folders(
+    *,
+    image_dir: str | os.PathLike[str],
+    mask_dir: str | os.PathLike[str],
+    mask_suffix: str = "",
+    list_files: Mapping[str, str | os.PathLike[str]] | None = None,
+) -> Pairing:
+    """As `folder_splits`, but names and lists that do not fit are returned.
+
+    Without list files there is one split, "all".
+
+    Raises:
+        FileNotFoundError: A folder or list file is missing.
+        ValueError: A folder is empty.
+    """
+    problems: list[Problem] = []
+    image_files = _files_by_stem(image_dir, images.EXTENSIONS, problems, what="image")
+    mask_files = _strip_suffix(
+        _files_by_stem(mask_dir, masks.EXTENSIONS, problems, what="mask"), mask_suffix, mask_dir
+    )
+    if not list_files:
+        problems += [
+            Problem("image-without-mask", path, f"no mask in {mask_dir} for the image {name}")
+            for name, path in sorted(image_files.items())
+            if name not in mask_files
         ]
-    raise_problems(problems, hint=_PAIRING_HINT)
-    return splits
+        problems += [
+            Problem("mask-without-image", path, f"no image in {image_dir} for the mask {name}")
+            for name, path in sorted(mask_files.items())
+            if name not in image_files
+        ]
+        return Pairing(
+            {"all": _samples(sorted(image_files), image_files, mask_files)}, tuple(problems)
+        )
+    splits: dict[str, list[Sample]] = {}
+    for split, path in list_files.items():
+        names = _read_list(Path(path), image_files, problems)
+        problems += _missing(names, image_files, mask_files, Path(path), image_dir, mask_dir)
+        splits[split] = _samples(names, image_files, mask_files)
+    return Pairing(splits, tuple(problems))
 
 
 def _hash_splits(
@@ -164,15 +234,6 @@ def _hash_splits(
     return splits
 
 
-def _folder_files(
-    image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[str], mask_suffix: str
-) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Image and mask files by the image's name."""
-    image_files = _files_by_stem(image_dir, images.EXTENSIONS, what="image")
-    mask_files = _files_by_stem(mask_dir, masks.EXTENSIONS, what="mask")
-    return image_files, _strip_suffix(mask_files, mask_suffix, mask_dir)
-
-
 def _existing_folder(folder: str | os.PathLike[str], *, what: str) -> Path:
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"{what} folder {folder} not found")
@@ -180,19 +241,22 @@ def _existing_folder(folder: str | os.PathLike[str], *, what: str) -> Path:
 
 
 def _files_by_stem(
-    folder: str | os.PathLike[str], extensions: Collection[str], *, what: str
+    folder: str | os.PathLike[str],
+    extensions: Collection[str],
+    problems: list[Problem],
+    *,
+    what: str,
 ) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    problems = []
     for path in sorted(_existing_folder(folder, what=what).iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in extensions:
             continue
         if path.stem in files:
-            problems.append(f"{files[path.stem]} and {path.name} have the same name; keep one")
+            message = f"{files[path.stem]} and {path.name} have the same name; keep one"
+            problems.append(Problem("same-stem", path, message))
         files[path.stem] = path
     if not files:
         raise ValueError(f"{what} folder {folder} holds no {', '.join(extensions)} file")
-    raise_problems(problems)
     return files
 
 
@@ -207,7 +271,8 @@ def _strip_suffix(
     return stripped
 
 
-def _read_list(path: Path, image_files: Collection[str]) -> list[str]:
+def _read_list(path: Path, image_files: Collection[str], problems: list[Problem]) -> list[str]:
+    """The names in a list file, each once."""
     if not path.is_file():
         raise FileNotFoundError(f"list file {path} not found")
     entries = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -218,11 +283,51 @@ def _read_list(path: Path, image_files: Collection[str]) -> list[str]:
         if entry
     ]
     if not names:
-        raise ValueError(f"list file {path} is empty; expected one image name a line")
+        message = f"list file {path} is empty; expected one image name a line"
+        problems.append(Problem("list-is-empty", path, message))
     counts = Counter(names)
-    raise_problems([f"{path}: {name} is listed {n} times" for name, n in counts.items() if n > 1])
-    return names
+    problems += [
+        Problem("listed-twice", path, f"{path}: {name} is listed {count} times")
+        for name, count in counts.items()
+        if count > 1
+    ]
+    return list(counts)
 
 
-def _missing(names: Sequence[str], files: Collection[str], message: str) -> list[str]:
-    return [f"{message} {name}" for name in names if name not in files]
+def _missing(
+    names: Sequence[str],
+    image_files: Mapping[str, Path],
+    mask_files: Mapping[str, Path],
+    list_file: Path,
+    image_dir: str | os.PathLike[str],
+    mask_dir: str | os.PathLike[str],
+) -> list[Problem]:
+    """What a list names and is not there."""
+    no_image = [
+        Problem(
+            "listed-image-missing", list_file, f"{list_file}: no image in {image_dir} for {name}"
+        )
+        for name in names
+        if name not in image_files
+    ]
+    no_mask = [
+        Problem(
+            "image-without-mask",
+            image_files[name],
+            f"{list_file}: no mask in {mask_dir} for {name}",
+        )
+        for name in names
+        if name in image_files and name not in mask_files
+    ]
+    return no_image + no_mask
+
+
+def _samples(
+    names: Iterable[str], image_files: Mapping[str, Path], mask_files: Mapping[str, Path]
+) -> list[Sample]:
+    """The samples of the names that have an image and a mask."""
+    return [
+        Sample(name, image_files[name], mask_files[name])
+        for name in names
+        if name in image_files and name in mask_files
+    ]
