@@ -19,6 +19,11 @@ Coloured masks, with a file of one line `r g b name` per class (a line named voi
 
 One image in five goes to the split "val", chosen by a hash of its name; --train_list and --val_list
 choose otherwise. EXIF orientations are applied to the images, as every viewer does.
+
+Images of other channels than RGB, or of 16 bits (docs/data.md says which files):
+
+    python datasets/build_folder_data.py --image_folder=images --mask_folder=masks \
+        --input_channels=4 --bit_depth=16 --value_range=0,4095 --output_dir=records
 """
 
 from collections.abc import Sequence
@@ -27,7 +32,7 @@ from typing import get_args
 
 from absl import flags
 
-from deeplab_tf.cli import conversion
+from deeplab_tf.cli import conversion, image_flags
 from deeplab_tf.data.class_table import (
     ColorTable,
     parse_label_map,
@@ -42,6 +47,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("image_folder", None, "Folder of images.", required=True)
 flags.DEFINE_string("mask_folder", None, "Folder of masks.", required=True)
 conversion.define_flags(output_dir=None)
+image_flags.define_flags()
 flags.DEFINE_string("mask_suffix", "", "What mask names have after the image's, such as _mask.")
 flags.DEFINE_enum(
     "mask_type",
@@ -82,12 +88,14 @@ def main(_: list[str]) -> None:
         list_files=list_files,
         val_ratio=FLAGS.val_ratio,
         seed=FLAGS.seed,
+        image_extensions=image_flags.extensions(),
     )
     read = FileReader(
         mask_type=FLAGS.mask_type,
         ignore_label=FLAGS.ignore_label,
         color_table=color_table,
         label_map=parse_label_map(FLAGS.label_map) if FLAGS.label_map else None,
+        **image_flags.stored(),
     )
     conversion.convert(
         splits,
@@ -96,6 +104,8 @@ def main(_: list[str]) -> None:
         class_names=class_names,
         palette=color_table.palette if color_table else None,
         ignore_label=FLAGS.ignore_label,
+        value_range=image_flags.value_range(),
+        **image_flags.stored(),
     )
 
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.data import dataset_info
+from deeplab_tf.data.channels import describe_range
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.data.masks import describe_values
 from deeplab_tf.data.output import check_output, move_into, temporary_sibling
@@ -68,6 +69,7 @@ class _Survey:
     palette: np.ndarray | None = None
     other_palettes: int = 0
     turned_images: int = 0
+    extremes: tuple[int, int] | None = None
 
     def labels(self) -> list[int]:
         """Returns the label values found in any split, sorted."""
@@ -90,8 +92,11 @@ class _Survey:
                 "a class nor the ignore label"
             )
         self.turned_images += pair.image.turned
+        if pair.image.extremes is not None:
+            both = (*(self.extremes or ()), *pair.image.extremes)
+            self.extremes = min(both), max(both)
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, value_range: tuple[float, float]) -> tuple[str, ...]:
         """Returns what is no error but may surprise."""
         notes = []
         if self.turned_images:
@@ -105,6 +110,8 @@ class _Survey:
                 "does; palette indices were taken as labels. If the colours are the classes, "
                 "convert with build_folder_data.py --mask_type=rgb --color_table=FILE."
             )
+        if self.extremes is not None:
+            notes.append(describe_range(self.extremes, value_range))
         return tuple(notes)
 
 
@@ -117,6 +124,9 @@ def convert_samples(
     class_names: Sequence[str] | None,
     palette: tuple[tuple[int, int, int], ...] | None = None,
     ignore_label: int = 255,
+    input_channels: int = 3,
+    bit_depth: int = 8,
+    value_range: tuple[float, float] = (0, 255),
     num_shards: int = 4,
     overwrite: bool = False,
 ) -> Conversion:
@@ -131,6 +141,9 @@ def convert_samples(
             then be 0..n-1.
         palette: One RGB colour per class. None: that of the first palette mask, else VOC's.
         ignore_label: Label of void pixels, 0..255.
+        input_channels: Channels of the images that `read` returns.
+        bit_depth: Bits of each, 8 or 16.
+        value_range: Their values that are 0 and 255 to the network.
         num_shards: Number of files per split; each holds ceil(images / num_shards) records but
             the last ones, which may be empty.
         overwrite: Replace the records in an existing folder; files of other names stay.
@@ -151,6 +164,9 @@ def convert_samples(
         name=name,
         ignore_label=ignore_label,
         splits={split: len(samples) for split, samples in splits.items()},
+        input_channels=input_channels,
+        bit_depth=bit_depth,
+        value_range=value_range,
     )
     if class_names is not None:
         # A wrong description is an error now, not after all files are read.
@@ -172,7 +188,7 @@ def convert_samples(
         info = describe(class_names=tuple(class_names), palette=colors)
         info.save(temporary)
         _publish(temporary, output, splits=info.splits)
-    return Conversion(info, survey.pixels, survey.notes())
+    return Conversion(info, survey.pixels, survey.notes(value_range))
 
 
 def _write_records(
@@ -219,6 +235,7 @@ def _example(name: str, pair: LabelledImage) -> bytes:
         height=height,
         width=width,
         image_format=pair.image.image_format,
+        channels=pair.image.channels,
     )
 
 

@@ -1,4 +1,7 @@
-"""Image files of any common kind -> upright 8-bit RGB, as bytes that every reader decodes alike."""
+"""Image files of any common kind -> upright 8-bit RGB, as bytes that every reader decodes alike.
+
+Or 8-bit grey; other kinds of images are in `channels`.
+"""
 
 import io
 import os
@@ -21,16 +24,20 @@ class EncodedImage:
     """An image as it goes into a record.
 
     Attributes:
-        data: JPEG or PNG bytes that decode to 8-bit RGB.
+        data: JPEG or PNG bytes that `records.decode_image` decodes.
         image_format: "jpeg" or "png".
         size: (height, width) in pixels.
         turned: True if an EXIF orientation was applied to the pixels.
+        channels: How many channels they are decoded to.
+        extremes: Lowest and highest value, where they were looked at.
     """
 
     data: bytes
     image_format: str
     size: tuple[int, int]
     turned: bool
+    channels: int = 3
+    extremes: tuple[int, int] | None = None
 
 
 def load_image(data: bytes, path: str | os.PathLike[str]) -> Image.Image:
@@ -63,7 +70,20 @@ def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
     return np.asarray(ImageOps.exif_transpose(_to_rgb(image, path)))
 
 
-def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) -> EncodedImage:
+def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads an image file as `read_rgb` does, as uint8 [h, w, 1]; colours become luminance.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no image, a damaged one, of floats or 16 bits, or partly transparent.
+    """
+    image = load_image(Path(path).read_bytes(), path)
+    return np.asarray(ImageOps.exif_transpose(_to_grey(image, path)))[..., None]
+
+
+def encode_image(
+    path: str | os.PathLike[str], *, mask_size: tuple[int, int], input_channels: int = 3
+) -> EncodedImage:
     """Reads an image file for a record.
 
     8-bit RGB and grey JPEG and PNG files keep their bytes, as in the reference. Everything else
@@ -77,6 +97,7 @@ def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) ->
     Args:
         path: The image file.
         mask_size: (height, width) of its mask.
+        input_channels: 3, or 1 to make it grey, as `read_grey` does.
 
     Raises:
         OSError: The file cannot be read.
@@ -93,21 +114,30 @@ def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) ->
             f"its mask {mask_size[1]}x{mask_size[0]}; they must be the same"
         )
     turned = orientation != 1 and mask_size == shown_size
-    if image.format in _RECORD_FORMATS and image.mode in ("RGB", "L") and not turned:
-        return EncodedImage(data, _RECORD_FORMATS[image.format], mask_size, turned)
+    kept = ("RGB", "L") if input_channels == 3 else ("L",)
+    if image.format in _RECORD_FORMATS and image.mode in kept and not turned:
+        return EncodedImage(
+            data, _RECORD_FORMATS[image.format], mask_size, turned, channels=input_channels
+        )
 
-    rgb = _to_rgb(image, path)
+    converted = _to_rgb(image, path) if input_channels == 3 else _to_grey(image, path)
     if turned:
-        rgb = ImageOps.exif_transpose(rgb)
+        converted = ImageOps.exif_transpose(converted)
     # Only the pixels go on: an orientation or a transparent colour must not come along.
-    pixels = Image.fromarray(np.asarray(rgb))
+    pixels = Image.fromarray(np.asarray(converted))
     buffer = io.BytesIO()
     lossy = image.format in _LOSSY_FORMATS
     if lossy:
         pixels.save(buffer, "JPEG", quality=95, subsampling=0)
     else:
         pixels.save(buffer, "PNG")
-    return EncodedImage(buffer.getvalue(), "jpeg" if lossy else "png", mask_size, turned)
+    return EncodedImage(
+        buffer.getvalue(),
+        "jpeg" if lossy else "png",
+        mask_size,
+        turned,
+        channels=input_channels,
+    )
 
 
 def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
@@ -122,6 +152,22 @@ def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
     rgb = Image.fromarray(high_byte).convert("RGB")
     rgb.info = image.info
     return rgb
+
+
+def _to_grey(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise ValueError(
+            f"{path}: expected 8 bits per channel, found an image of mode {image.mode}; for 16 "
+            "bits give --bit_depth=16"
+        )
+    if image.mode == "P":
+        image = image.convert("RGBA")
+    if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
+        raise ValueError(
+            f"{path}: is transparent in places, and --input_channels=1 has no room for that; give "
+            "--input_channels=2 for grey and alpha, 4 for RGB and alpha, or store it without"
+        )
+    return image.convert("L")
 
 
 def as_uint8(image: np.ndarray) -> np.ndarray:

@@ -81,6 +81,7 @@ def folder_splits(
     *,
     image_dir: str | os.PathLike[str],
     mask_dir: str | os.PathLike[str],
+    image_extensions: Sequence[str] = images.EXTENSIONS,
     mask_suffix: str = "",
     list_files: Mapping[str, str | os.PathLike[str]] | None = None,
     val_ratio: float = 0.2,
@@ -91,6 +92,7 @@ def folder_splits(
     Args:
         image_dir: Folder of images.
         mask_dir: Folder of masks; the mask of `a.jpg` is `a<mask_suffix>.<any extension>`.
+        image_extensions: Extensions that images may have.
         mask_suffix: What mask names have after the image's name, such as "_mask".
         list_files: List file by split, one image name (with or without extension) a line. Without
             it every image goes to "train" or "val".
@@ -105,7 +107,7 @@ def folder_splits(
         FileNotFoundError: A folder or list file is missing.
         ValueError: A folder, list or split is empty, or an image and a mask lack each other.
     """
-    image_files = _files_by_stem(image_dir, images.EXTENSIONS, what="image")
+    image_files = _files_by_stem(image_dir, image_extensions, what="image")
     mask_files = _strip_suffix(
         _files_by_stem(mask_dir, masks.EXTENSIONS, what="mask"), mask_suffix, mask_dir
     )
