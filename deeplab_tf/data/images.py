@@ -162,7 +162,7 @@ def _to_grey(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
         )
     if image.mode == "P":
         image = image.convert("RGBA")
-    if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
+    if "A" in image.getbands() and (np.asarray(image.getchannel("A")) < 255).any():
         raise ValueError(
             f"{path}: is transparent in places, and --input_channels=1 has no room for that; give "
             "--input_channels=2 for grey and alpha, 4 for RGB and alpha, or store it without"

@@ -282,7 +282,11 @@ def _image_canvas(
         raise ValueError(
             f"mean_pixel has {len(mean_pixel)} values for images of {info.input_channels} channels"
         )
-    color = np.rint(mean_pixel).astype(np.uint8) if info.stores_input else np.float32(mean_pixel)
+    color = (
+        np.rint(mean_pixel).astype(np.uint8)
+        if info.stores_input
+        else np.asarray(mean_pixel, np.float32)
+    )
     return np.full((*crop_size, info.input_channels), color)
 
 
