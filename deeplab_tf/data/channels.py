@@ -91,6 +91,7 @@ def encode_channels(
         size=mask_size,
         turned=False,
         channels=input_channels,
+        bit_depth=bit_depth,
         extremes=(int(pixels.min()), int(pixels.max())),
     )
 

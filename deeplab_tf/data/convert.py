@@ -175,7 +175,12 @@ def convert_samples(
     allowed = {*range(256 if class_names is None else len(class_names)), ignore_label}
     with temporary_sibling(output) as temporary:
         survey = _write_records(
-            splits, temporary, read=read, allowed_labels=allowed, num_shards=num_shards
+            splits,
+            temporary,
+            read=read,
+            allowed_labels=allowed,
+            stored_as=(input_channels, bit_depth),
+            num_shards=num_shards,
         )
         found = survey.labels()
         hint = _label_hint(found, class_names=class_names, ignore_label=ignore_label)
@@ -197,6 +202,7 @@ def _write_records(
     *,
     read: Reader,
     allowed_labels: Collection[int],
+    stored_as: tuple[int, int],
     num_shards: int,
 ) -> _Survey:
     survey = _Survey(pixels={split: np.zeros(256, np.int64) for split in splits})
@@ -208,7 +214,7 @@ def _write_records(
                     try:
                         pair = read(sample)
                         survey.add(pair, split, allowed_labels)
-                        writer.write(_example(sample.name, pair))
+                        writer.write(_example(sample.name, pair, stored_as=stored_as))
                     except (OSError, ValueError) as error:
                         survey.problems.append(str(error))
                     progress.update()
@@ -226,7 +232,13 @@ def _shards(
             yield split, shard_name(split, shard, num_shards), members
 
 
-def _example(name: str, pair: LabelledImage) -> bytes:
+def _example(name: str, pair: LabelledImage, *, stored_as: tuple[int, int]) -> bytes:
+    found = pair.image.channels, pair.image.bit_depth
+    if found != stored_as:
+        raise ValueError(
+            f"{name}: was read as (input_channels, bit_depth) = {found}, the data set has "
+            f"{stored_as}; the reader and the conversion must agree"
+        )
     height, width = pair.mask.labels.shape
     return make_example(
         image_bytes=pair.image.data,

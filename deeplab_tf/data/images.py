@@ -29,6 +29,7 @@ class EncodedImage:
         size: (height, width) in pixels.
         turned: True if an EXIF orientation was applied to the pixels.
         channels: How many channels they are decoded to.
+        bit_depth: Bits of each, 8 or 16.
         extremes: Lowest and highest value, where they were looked at.
     """
 
@@ -37,6 +38,7 @@ class EncodedImage:
     size: tuple[int, int]
     turned: bool
     channels: int = 3
+    bit_depth: int = 8
     extremes: tuple[int, int] | None = None
 
 
