@@ -12,7 +12,7 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """Defines the flags that the other functions here read."""
     flags.DEFINE_integer(
-        "input_channels", 3, "Channels of the images: 1 grey, 3 RGB, 4 RGB and one more.", 1
+        "input_channels", 3, "Channels: 1 grey, 3 RGB, 4 RGB and one more.", lower_bound=1
     )
     flags.DEFINE_enum("bit_depth", "8", ["8", "16"], "Bits of each channel.")
     flags.DEFINE_list(

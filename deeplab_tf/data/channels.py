@@ -116,10 +116,10 @@ def describe_range(found: tuple[int, int], value_range: tuple[float, float]) -> 
     )
     if lowest < low or highest > high:
         return f"{text} What lies outside is clipped: --value_range={lowest},{highest} keeps it."
-    if highest - lowest < (high - low) / 4:
+    if 0 < highest - lowest < (high - low) / 4:
         return (
-            f"{text} That is little of it, as if sensors of 12 bits were taken for 16: dark "
-            f"pictures of few grey levels. --value_range={lowest},{highest} uses all of it."
+            f"{text} That is little of it, as where sensors of 12 bits are taken for 16: few grey "
+            f"levels. --value_range={lowest},{highest} uses all of it."
         )
     return text
 

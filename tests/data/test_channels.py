@@ -316,6 +316,7 @@ def test_scaled_values():
         ((3, 65000), (0, 65535), "for the network."),
         ((3, 4000), (0, 65535), "uses all of it."),
         ((3, 4000), (0, 4095), "for the network."),
+        ((7, 7), (0, 255), "for the network."),
         ((3, 4100), (0, 4095), "is clipped: --value_range=3,4100 keeps it."),
     ],
 )
