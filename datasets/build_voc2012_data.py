@@ -17,8 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from deeplab_tf.cli import conversion
-from deeplab_tf.data import images
+from deeplab_tf.cli import conversion, image_flags
 from deeplab_tf.data.class_table import read_class_names
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
 from deeplab_tf.data.pairing import voc_splits
@@ -44,6 +43,7 @@ flags.DEFINE_string(
     "Folder of the Semantic Boundaries Dataset as unpacked (benchmark_RELEASE), for train_aug.",
 )
 conversion.define_flags()
+image_flags.define_flags()
 flags.DEFINE_enum(
     "image_format",
     "png",
@@ -71,7 +71,7 @@ def main(_: list[str]) -> None:
         class_names = _VOC.class_names
         name = FLAGS.dataset_name or _VOC.name
     any_kind = FLAGS["image_format"].using_default_value
-    extensions = images.EXTENSIONS if any_kind else (f".{FLAGS.image_format}",)
+    extensions = image_flags.extensions() if any_kind else (f".{FLAGS.image_format}",)
     splits = voc_splits(
         image_dir=FLAGS.image_folder,
         mask_dir=FLAGS.semantic_segmentation_folder,
@@ -89,9 +89,11 @@ def main(_: list[str]) -> None:
     conversion.convert(
         splits,
         name=name,
-        read=VocReader(ignore_label=FLAGS.ignore_label),
+        read=VocReader(ignore_label=FLAGS.ignore_label, **image_flags.stored()),
         class_names=class_names,
         ignore_label=FLAGS.ignore_label,
+        value_range=image_flags.value_range(),
+        **image_flags.stored(),
     )
 
 

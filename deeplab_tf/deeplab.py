@@ -34,16 +34,17 @@ def build_deeplab(config: ModelConfig) -> keras.Model:
         config: Which network.
 
     Returns:
-        A functional `keras.Model` that maps RGB images, float [b, h, w, 3] in [0, 255] and of any
-        size (or of `config.crop_size`), to logits, float32 [b, h, w, num_classes]. The layer
-        "logits" has them at their own stride. Layer names are the reference's variable scopes,
-        with "." for "/".
+        A functional `keras.Model` that maps images, float [b, h, w, input_channels] in [0, 255]
+        (RGB where there are three) and of any size (or of `config.crop_size`), to logits, float32
+        [b, h, w, num_classes]. The layer "logits" has them at their own stride. Layer names are the
+        reference's variable scopes, with "." for "/".
 
     Raises:
         ValueError: if the encoder does not exist or does not take an option that is set, or the
             image is too small for it.
     """
-    images = keras.Input((*(config.crop_size or (None, None)), 3), name="images")
+    size = config.crop_size or (None, None)
+    images = keras.Input((*size, config.input_channels), name="images")
     stride = min(config.decoder_output_stride, default=config.output_stride)
     if config.image_pyramid in ((), (1.0,)):
         logits = Logits(stride, name="logits")(_network(images, config))
@@ -54,7 +55,7 @@ def build_deeplab(config: ModelConfig) -> keras.Model:
 
 
 def _network(images: KerasTensor, config: ModelConfig) -> KerasTensor:
-    """Images, [b, h, w, 3], to logits at their own stride."""
+    """Images, [b, h, w, c], to logits at their own stride."""
     features = _encoder(images, config)
     if config.fc_filters:
         return _fully_connected_head(features, config)

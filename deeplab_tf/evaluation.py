@@ -15,7 +15,7 @@ from deeplab_tf.backbones import get_backbone
 from deeplab_tf.boundary import Border, trimaps
 from deeplab_tf.config import InferenceConfig, ModelConfig
 from deeplab_tf.data.augment import resize_to_range_size
-from deeplab_tf.data.images import as_uint8
+from deeplab_tf.data.channels import display_rgb
 from deeplab_tf.inference import Prediction, predict
 from deeplab_tf.metrics import SegmentationScores, confusion_matrix, scores_from_confusion
 
@@ -23,7 +23,7 @@ from deeplab_tf.metrics import SegmentationScores, confusion_matrix, scores_from
 def image_predictor(
     model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
 ) -> Callable[[tf.Tensor], Prediction]:
-    """A function from images, [b, h, w, 3] of any size and number type, to their prediction.
+    """A function from images, [b, h, w, c] of any size and number type, to their prediction.
 
     Args:
         model: The network of `config`, with its weights. Where images are seen at several scales
@@ -48,7 +48,7 @@ def image_predictor(
         predict,
         model,
         output_stride=config.output_stride,
-        mean_pixel=get_backbone(config.model_variant).mean_pixel,
+        mean_pixel=get_backbone(config.model_variant).padding_color(config.input_channels),
         crop_size=tuple(map(max, zip(*least_sizes, strict=True))) if least_sizes else None,
         resized_size=resized_size,
         scales=inference.eval_scales,
@@ -71,7 +71,7 @@ def network_config(config: ModelConfig, inference: InferenceConfig) -> ModelConf
 def label_predictor(
     model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from an image, [h, w, 3] of any size, to its labels, int32 [h, w].
+    """A function from an image, [h, w, c] of any size, to its labels, int32 [h, w].
 
     It is compiled once for all sizes; arguments as in `image_predictor`. With a CRF, labels are the
     most probable classes after it.
@@ -79,19 +79,19 @@ def label_predictor(
     if inference.crf is not None:
         return _refined_label_predictor(model, config, inference, resize=resize)
     predictor = image_predictor(model, config, inference, resize=resize)
-    return _compiled(lambda images: predictor(images).labels)
+    return _compiled(lambda images: predictor(images).labels, config.input_channels)
 
 
 def probability_predictor(
     model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from an image, [h, w, 3] of any size, to probabilities, float32 [h, w, classes].
+    """A function from an image, [h, w, c] of any size, to probabilities, float32 [h, w, classes].
 
     They are the network's, before the CRF. Compiled once for all sizes; arguments as in
     `image_predictor`.
     """
     predictor = image_predictor(model, config, inference, resize=resize)
-    return _compiled(lambda images: predictor(images).probabilities)
+    return _compiled(lambda images: predictor(images).probabilities, config.input_channels)
 
 
 def evaluate(
@@ -105,7 +105,7 @@ def evaluate(
     """Scores predictions over a whole split, in one confusion matrix.
 
     Args:
-        predict_labels: Image, [h, w, 3], to labels, integer [h, w].
+        predict_labels: Image, [h, w, c], to labels, integer [h, w].
         examples: Dictionaries with "image" and "label", uint8 [h, w], as numpy arrays.
         num_classes: Number of classes.
         ignore_label: Label of the pixels that do not count.
@@ -156,10 +156,12 @@ def evaluate_trimaps(
     return whole, dict(zip(widths, in_bands, strict=True))
 
 
-def _compiled(predict: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray], np.ndarray]:
+def _compiled(
+    predict: Callable[[tf.Tensor], tf.Tensor], channels: int
+) -> Callable[[np.ndarray], np.ndarray]:
     """A function of batches as one of a single image, compiled once for all sizes."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, channels], tf.float32)])
     def compiled(image: tf.Tensor) -> tf.Tensor:
         return predict(image[None])[0]
 
@@ -177,8 +179,7 @@ def _refined_label_predictor(
     predict_probabilities = probability_predictor(model, config, inference, resize=resize)
 
     def predict_labels(image: np.ndarray) -> np.ndarray:
-        pixels = as_uint8(image)
-        refined = crf.dense_crf(pixels, predict_probabilities(image), params)
+        refined = crf.dense_crf(display_rgb(image), predict_probabilities(image), params)
         return refined.argmax(axis=-1).astype(np.int32)
 
     return predict_labels

@@ -11,15 +11,14 @@ from google.protobuf import text_format
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from deeplab_tf.crf.graph import dense_crf_graph
+from deeplab_tf.data.channels import shown_channels
 from deeplab_tf.data.output import temporary_sibling, write_file
+from deeplab_tf.data.records import scale_values
 from deeplab_tf.evaluation import image_predictor
 from deeplab_tf.model_card import ModelCard
 
 # Where a SavedModel carries files that are no part of its graph.
 EXTRA_FOLDER = "assets.extra"
-
-# The name is the signature's input key.
-_IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="ImageTensor")
 
 
 def export_saved_model(
@@ -27,8 +26,9 @@ def export_saved_model(
 ) -> None:
     """Writes a SavedModel that predicts what evaluation predicts, for images of any size.
 
-    Its only signature, "serving_default", maps "ImageTensor", uint8 [b, h, w, 3] RGB, to
-    "SemanticPredictions", int32 [b, h, w], and "SemanticProbabilities", float32
+    Its only signature, "serving_default", maps "ImageTensor", uint8 [b, h, w, 3] RGB (or what else
+    the card's data set has: other channels, and uint16 for 16 bits, scaled by its range of values),
+    to "SemanticPredictions", int32 [b, h, w], and "SemanticProbabilities", float32
     [b, h, w, classes]; both after the CRF, if the card has one, which sees the images as they
     come. The model card, with class names and palette, is written into it as
     `assets.extra/config.json`.
@@ -51,7 +51,7 @@ def export_saved_model(
     # tf.saved_model.save(model) would load in TF2 only: TF1 sessions and the C API, which
     # TensorFlow Serving uses, do not find the variables of a Keras model written so.
     archive = keras.export.ExportArchive()
-    archive.add_endpoint("serving_default", _serving_function(model, card), [_IMAGES])
+    archive.add_endpoint("serving_default", _serving_function(model, card), [_images(card)])
     with temporary_sibling(export_path) as folder:
         archive.write_out(folder, verbose=False)
         (folder / EXTRA_FOLDER).mkdir()
@@ -87,7 +87,7 @@ def export_frozen_graph(
         )
     serve = _serving_function(model, card)
 
-    @tf.function(input_signature=[_IMAGES])
+    @tf.function(input_signature=[_images(card)])
     def named(images: tf.Tensor) -> list[tf.Tensor]:
         return [tf.identity(tensor, name) for name, tensor in serve(images).items()]
 
@@ -99,16 +99,26 @@ def export_frozen_graph(
     write_file(export_path, frozen.graph.as_graph_def().SerializeToString())
 
 
+def _images(card: ModelCard) -> tf.TensorSpec:
+    """The input; its name is the signature's key."""
+    dtype = tf.uint16 if card.dataset.bit_depth == 16 else tf.uint8
+    return tf.TensorSpec([None, None, None, card.model.input_channels], dtype, name="ImageTensor")
+
+
 def _serving_function(
     model: keras.Model, card: ModelCard
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     predictor = image_predictor(model, card.model, card.inference)
-    crf = card.inference.crf
+    crf, info = card.inference.crf, card.dataset
+    shown = shown_channels(card.model.input_channels)
 
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        if not info.stores_input:
+            images = scale_values(images, info.value_range)
         labels, probabilities = predictor(images)
         if crf is not None:
-            probabilities = dense_crf_graph(images, probabilities, **dataclasses.asdict(crf))
+            rgb = tf.gather(images, shown, axis=-1)
+            probabilities = dense_crf_graph(rgb, probabilities, **dataclasses.asdict(crf))
             labels = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
         return {"SemanticPredictions": labels, "SemanticProbabilities": probabilities}
 

@@ -12,14 +12,18 @@ import numpy as np
 from PIL import Image
 
 from deeplab_tf.colormap import voc_colormap
-from deeplab_tf.data.images import EXTENSIONS, read_rgb
+from deeplab_tf.data import images, records
+from deeplab_tf.data.channels import read_image
 from deeplab_tf.data.output import write_file
 
 
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
+def find_images(
+    paths: Iterable[str | Path], *, extensions: Sequence[str] = images.EXTENSIONS
+) -> list[Path]:
     """Lists the image files in files, folders (with their subfolders) and glob patterns.
 
-    Files named directly are taken whatever their suffix; hidden files are left out otherwise.
+    Files named directly are taken whatever their suffix; hidden files, and those of none of the
+    extensions, are left out otherwise.
 
     Returns:
         Paths in the given order, sorted within a folder or pattern, each once.
@@ -32,34 +36,48 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
         if path.is_file():
             files = [path]
         elif path.is_dir():
-            files = sorted(filter(_looks_like_image, path.rglob("*")))
+            files = _images_in(path.rglob("*"), extensions)
         else:
-            files = sorted(
-                filter(_looks_like_image, map(Path, glob.glob(str(path), recursive=True)))
-            )
+            files = _images_in(map(Path, glob.glob(str(path), recursive=True)), extensions)
         if not files:
             raise FileNotFoundError(
                 f"No images found in {path}: expected an image file, a folder or a pattern "
-                f"with files of the type {', '.join(EXTENSIONS)}."
+                f"with files of the type {', '.join(extensions)}."
             )
         found.update(dict.fromkeys(files))
     return list(found)
 
 
-def file_examples(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Reads image files one by one.
+def file_examples(
+    files: Sequence[Path],
+    *,
+    input_channels: int = 3,
+    bit_depth: int = 8,
+    value_range: tuple[float, float] = (0, 255),
+) -> Iterator[dict[str, Any]]:
+    """Reads image files one by one, as records hold them and as the network sees them.
+
+    Args:
+        files: Their paths.
+        input_channels: Channels that images are to have.
+        bit_depth: Bits of each, 8 or 16.
+        value_range: Values that become 0 and 255.
 
     Yields:
-        Dicts of `filename` (the path below the files' common folder) and `image` (uint8 [h, w, 3],
-        RGB).
+        Dicts of `filename` (the path below the files' common folder) and `image` ([h, w,
+        input_channels] in 0..255: uint8, or float32 where values were scaled).
 
     Raises:
-        ValueError: If a file, named in the message, is no image or a damaged one.
+        ValueError: If a file, named in the message, is no image, a damaged one, or one of other
+            channels or bits.
     """
     absolute = [os.path.abspath(file) for file in files]
     root = os.path.commonpath([os.path.dirname(path) for path in absolute])
     for path in absolute:
-        yield {"filename": os.path.relpath(path, root), "image": read_rgb(path)}
+        image = read_image(path, input_channels=input_channels, bit_depth=bit_depth)
+        if (bit_depth, value_range) != (8, (0, 255)):
+            image = records.scale_values(image, value_range).numpy()
+        yield {"filename": os.path.relpath(path, root), "image": image}
 
 
 def write_png(path: str | Path, rgb: np.ndarray) -> None:
@@ -89,5 +107,9 @@ def write_label_png(
     write_file(path, data.getvalue())
 
 
-def _looks_like_image(file: Path) -> bool:
-    return file.suffix.lower() in EXTENSIONS and not file.name.startswith(".") and file.is_file()
+def _images_in(paths: Iterable[Path], extensions: Sequence[str]) -> list[Path]:
+    return sorted(
+        path
+        for path in paths
+        if path.suffix.lower() in extensions and not path.name.startswith(".") and path.is_file()
+    )

@@ -44,11 +44,11 @@ def predict(
     scales is a softmax of probabilities.
 
     Args:
-        model: Maps float32 [b, h, w, 3] in [0, 255] to logits [b, h, w, classes]; its layer
+        model: Maps float32 [b, h, w, c] in [0, 255] to logits [b, h, w, classes]; its layer
             "logits" has them at their own stride.
-        images: [b, h, w, 3] RGB in [0, 255], any number type.
+        images: [b, h, w, c] in [0, 255], any number type.
         output_stride: The encoder's.
-        mean_pixel: RGB colour 0..255 of the padding.
+        mean_pixel: Colour 0..255 of the padding, a value for each channel.
         crop_size: Least height and width to pad to.
         resized_size: Height and width of an image to those the network is to see it at.
         scales: See `predict_probabilities`.
@@ -91,9 +91,9 @@ def predict_probabilities(
     Differs: the reference returns the softmax of the averaged probabilities.
 
     Args:
-        model: Maps float32 [b, h, w, 3] in [0, 255] to logits; its layer "logits" has them at
+        model: Maps float32 [b, h, w, c] in [0, 255] to logits; its layer "logits" has them at
             their own stride.
-        images: [b, h, w, 3] RGB in [0, 255], any number type; sides are best
+        images: [b, h, w, c] in [0, 255], any number type; sides are best
             k * output_stride + 1.
         scales: Factors on the images' size.
         flip: Whether to add the left-right mirror image at each scale.

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from deeplab_tf.colormap import VOID_COLOR, colorize
-from deeplab_tf.data.images import as_uint8
+from deeplab_tf.data.channels import display_rgb
 from deeplab_tf.image_files import write_png
 from deeplab_tf.panel_layout import fit, legend, percent, sheet, side_by_side, text_height
 from deeplab_tf.visualization import Palette, output_name
@@ -201,8 +201,8 @@ def visualize_inputs(
     for number, example in enumerate(tqdm(examples, total=total, desc="inputs", unit="image")):
         filename = os.fsdecode(example["filename"])
         drawn = input_panel(
-            as_uint8(example["source"]),
-            as_uint8(example["image"]),
+            display_rgb(example["source"]),
+            display_rgb(example["image"]),
             example["label"],
             placement=example["placement"],
             name=filename,

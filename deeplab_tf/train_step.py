@@ -15,15 +15,15 @@ from deeplab_tf.weights import reference_name
 
 _PAPER_STEPS = 30_000
 
-# Of images, uint8 [b, h, w, 3], and labels, uint8 [b, h, w].
+# Of images, uint8 or float32 [b, h, w, c], and labels, uint8 [b, h, w].
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def train_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, card: ModelCard) -> Loss:
     """A compiled function that takes one optimisation step and returns the loss before it.
 
-    Its arguments are images, uint8 [b, h, w, 3], and labels, uint8 [b, h, w]. Gradients are
-    multiplied as the reference does: see `optimizers.gradient_multiplier`.
+    Its arguments are images, uint8 or float32 [b, h, w, c] in 0..255, and labels, uint8 [b, h, w].
+    Gradients are multiplied as the reference does: see `optimizers.gradient_multiplier`.
     """
     loss_function = training_loss(model, optimizer, card)
     variables = model.trainable_variables

@@ -16,7 +16,7 @@ from deeplab_tf import optimizers
 from deeplab_tf.backbones import get_backbone
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.data import pipeline
-from deeplab_tf.data.images import as_uint8
+from deeplab_tf.data.channels import display_rgb
 from deeplab_tf.deeplab import build_deeplab
 from deeplab_tf.evaluation import evaluate, label_predictor
 from deeplab_tf.metrics import SegmentationScores
@@ -168,7 +168,7 @@ def _batches(card: ModelCard, dataset_dir: str, split: str, *, start_step: int) 
 
 
 def _pipeline_options(card: ModelCard) -> dict[str, Any]:
-    data = card.data
+    data, backbone = card.data, get_backbone(card.model.model_variant)
     return {
         "info": card.dataset,
         "crop_size": data.crop_size,
@@ -179,7 +179,7 @@ def _pipeline_options(card: ModelCard) -> dict[str, Any]:
         "max_resize_value": data.max_resize_value,
         "resize_factor": data.resize_factor,
         "augmentations": data.augmentations,
-        "mean_pixel": get_backbone(card.model.model_variant).mean_pixel,
+        "mean_pixel": backbone.padding_color(card.model.input_channels),
         "seed": card.train.seed,
     }
 
@@ -252,7 +252,7 @@ def _validate(
         step,
         [
             panel(
-                as_uint8(example["image"]),
+                display_rgb(example["image"]),
                 predict_labels(example["image"]),
                 class_names=info.class_names,
                 palette=info.palette,
@@ -274,6 +274,11 @@ def _validation_inference(inference: InferenceConfig) -> InferenceConfig:
 
 def _check_card(card: ModelCard) -> None:
     """What only several of its configs together can tell."""
+    if card.model.input_channels != card.dataset.input_channels:
+        raise ValueError(
+            f"The network takes images of {card.model.input_channels} channels (input_channels), "
+            f"those of {card.dataset.name} have {card.dataset.input_channels}: expected the same."
+        )
     if len(card.train.label_weights) not in (0, card.dataset.num_classes):
         raise ValueError(
             f"{len(card.train.label_weights)} label_weights for {card.dataset.num_classes} classes:"

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from deeplab_tf.colormap import VOID_COLOR, colorize
-from deeplab_tf.data.images import EXTENSIONS, as_uint8
+from deeplab_tf.data.channels import EXTENSIONS, display_rgb
 from deeplab_tf.image_files import write_label_png, write_png
 from deeplab_tf.panel_layout import fit, legend, percent, sheet, side_by_side, text_height
 
@@ -140,8 +140,8 @@ def visualize_predictions(
     name get `_2`, `_3`, ... behind it.
 
     Args:
-        examples: Dicts with `filename` (str or bytes), `image` (uint8 [h, w, 3], RGB) and
-            perhaps `label` (integer [h, w]).
+        examples: Dicts with `filename` (str or bytes), `image` ([h, w, c] in 0..255, shown as
+            `channels.display_rgb` says) and perhaps `label` (integer [h, w]).
         predict: Maps an image to class ids, integer [h, w].
         output_dir: New or empty folder.
         class_names: One name per class, at most 256.
@@ -167,7 +167,7 @@ def visualize_predictions(
         filename = os.fsdecode(example["filename"])
         name = output_name(filename, names)
         prediction = np.asarray(predict(example["image"]))
-        image = as_uint8(example["image"])
+        image = display_rgb(example["image"])
         try:
             drawn = panel(
                 image,

@@ -16,6 +16,7 @@ CARD = ModelCard(
     model=ModelConfig(
         model_variant="resnet_v1_50_beta",
         num_classes=3,
+        input_channels=5,
         output_stride=8,
         crop_size=(321, 513),
         atrous_rates=(12, 24, 36),
@@ -115,6 +116,9 @@ CARD = ModelCard(
         palette=((0, 0, 0), (128, 64, 128), (0, 0, 142)),
         ignore_label=0,
         splits={"train": 12, "val": 3},
+        input_channels=5,
+        bit_depth=16,
+        value_range=(100, 4095.5),
     ),
 )
 WITH_CELL = dataclasses.replace(
@@ -227,10 +231,10 @@ def test_a_wrong_value_is_an_error_that_names_the_file(tmp_path, part, field, va
 
 @pytest.mark.parametrize(("part", "field"), FIELDS)
 def test_a_field_that_the_card_lacks_has_its_default(tmp_path, part, field):
-    """As in a card from before the field existed; but what a data set is has no defaults."""
+    """As in a card from before the field existed; but classes and splits have no defaults."""
     fields = dataclasses.asdict(OTHER)
     del fields[part][field]
-    if part == "dataset":
+    if part == "dataset" and field not in ("input_channels", "bit_depth", "value_range"):
         message = rf"DatasetInfo lacks the fields \['{field}'\]"
         assert_refused(tmp_path, json.dumps(fields).encode(), message)
     else:

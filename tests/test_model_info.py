@@ -172,6 +172,15 @@ def test_multiply_adds_at_six_scales(config, images, published):
     assert total == pytest.approx(published, rel=0.001)
 
 
+@pytest.mark.parametrize("channels", [1, 4, 6])
+def test_channels_of_the_images_count_in_the_first_convolution(channels):
+    """MobileNetV2's is 3x3, of 32 filters, at half the size."""
+    rgb, other = model_info(MNV2), model_info(replace(MNV2, input_channels=channels))
+    added = (channels - 3) * 3 * 3 * 32
+    assert other.parameters - rgb.parameters == added
+    assert other.multiply_adds - rgb.multiply_adds == added * 257 * 257
+
+
 def test_an_image_pyramid_has_its_weights_once():
     assert info(replace(X65, image_pyramid=SCALES)).parameters == info(X65).parameters
 

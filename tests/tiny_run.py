@@ -42,11 +42,12 @@ def card(**train: object) -> ModelCard:
     )
 
 
-def random_network() -> keras.Model:
+def random_network(config: ModelConfig = MODEL) -> keras.Model:
     """An untrained network whose predictions have every class and change with the image."""
-    model = build_deeplab(MODEL)
+    model = build_deeplab(config)
     golden_cases.set_case_weights(model)
-    images = np.random.default_rng(0).integers(0, 256, (4, 9, 9, 3)).repeat(8, 1).repeat(8, 2)
+    size = 4, 9, 9, config.input_channels
+    images = np.random.default_rng(0).integers(0, 256, size).repeat(8, 1).repeat(8, 2)
     logits = np.asarray(model(images.astype(np.float32), training=False))
     kernel, bias = model.get_layer("logits.semantic").weights
     scale = 2 / logits.std(axis=(0, 1, 2))

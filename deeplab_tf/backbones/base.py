@@ -27,7 +27,7 @@ class Backbone:
     Attributes:
         build: (normalised images, output_stride=..., **options) -> Features.
         options: The `ModelConfig` fields that `build` takes beside `output_stride`.
-        mean_pixel: RGB in [0, 255] that images are padded with; it becomes 0 inside the network.
+        mean_pixel: RGB in [0, 255] that becomes 0 inside the network; see `padding_color`.
         scale: Factor on the images after the mean is subtracted.
     """
 
@@ -36,9 +36,19 @@ class Backbone:
     mean_pixel: tuple[float, float, float] = (127.5, 127.5, 127.5)
     scale: float = 1 / 127.5
 
+    def padding_color(self, input_channels: int) -> tuple[float, ...]:
+        """What images are padded with, in [0, 255] for each channel; 0 inside the network.
+
+        The mean pixel; its mean for one channel; for others, its values in turn, as kernels are
+        inflated (`weights.inflation`).
+        """
+        if input_channels == 1:
+            return (sum(self.mean_pixel) / 3,)
+        return tuple(self.mean_pixel[i % 3] for i in range(input_channels))
+
     def normalize(self, images: KerasTensor) -> KerasTensor:
-        """RGB in [0, 255] to what the pretrained weights expect: [-1, 1], or mean-free."""
-        offset = [-mean * self.scale for mean in self.mean_pixel]
+        """Images in [0, 255] to what the pretrained weights expect: [-1, 1], or mean-free."""
+        offset = [-mean * self.scale for mean in self.padding_color(images.shape[-1])]
         return layers.Rescaling(self.scale, offset, dtype="float32", name="normalize")(images)
 
 

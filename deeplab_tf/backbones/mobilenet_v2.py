@@ -38,7 +38,7 @@ def mobilenet_v2(
     """The network up to the 320-channel linear bottleneck (slim's `layer_18`).
 
     Args:
-        x: [b, h, w, 3] in [-1, 1].
+        x: [b, h, w, c] in [-1, 1].
         output_stride: 8, 16 or 32.
         depth_multiplier: Factor on the channels of every layer.
         divisible_by: The channels of stem and bottlenecks are rounded to multiples of this; None

@@ -103,7 +103,7 @@ def mobilenet_v3(
     Differs: the reference has none for EdgeTPU, and so no decoder.
 
     Args:
-        x: [b, h, w, 3] in [-1, 1].
+        x: [b, h, w, c] in [-1, 1].
         scope: Prefix of the layer names.
         units: The units at full width.
         stem_filters: Channels before the units.

@@ -92,7 +92,7 @@ def nas(
     at stride 8, and fails in the head.
 
     Args:
-        x: [b, h, w, 3] in [-1, 1].
+        x: [b, h, w, c] in [-1, 1].
         architecture: Which network.
         output_stride: 8, 16 or 32.
         nas_stem_output_num_conv_filters: Channels of each sum in the cells of stride 4; they

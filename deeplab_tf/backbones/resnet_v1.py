@@ -60,7 +60,7 @@ def resnet_v1(
     """Stem and four residual blocks, which copies of the last one may follow.
 
     Args:
-        x: [b, h, w, 3], normalised as the variant wants.
+        x: [b, h, w, c], normalised as the variant wants.
         scope: Prefix of the layer names; the reference's `_beta` checkpoints have no `_beta` in it.
         blocks: The residual blocks.
         beta_stem: Channels of three 3x3 convolutions in place of the 7x7 one, or None.

@@ -17,7 +17,7 @@ def vgg_16(x: KerasTensor, *, output_stride: int) -> Features:
     k * 32 + 1 pixels lie on one grid at every stride.
 
     Args:
-        x: [b, h, w, 3], normalised.
+        x: [b, h, w, c], normalised.
         output_stride: 8, 16 or 32.
 
     Returns:

@@ -59,7 +59,7 @@ def xception(
     """Entry, middle and exit flow of Figure 4.
 
     Args:
-        x: [b, h, w, 3] in [-1, 1].
+        x: [b, h, w, c] in [-1, 1].
         scope: Prefix of the layer names.
         blocks: The blocks after the two root convolutions.
         output_stride: 8, 16 or 32.

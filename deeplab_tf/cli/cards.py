@@ -51,7 +51,7 @@ def training_card(info: DatasetInfo) -> ModelCard:
     if given("train_crop_size"):
         inference = replace(inference, crop_size=None)  # the recipe's is that of its own images
     return ModelCard(
-        model=model_from_flags(info.num_classes, recipe),
+        model=model_from_flags(info.num_classes, recipe, input_channels=_channels_of(info)),
         data=data,
         train=replace(train, **_given_fields(TrainConfig)),
         inference=replace(inference, **_given_fields(InferenceConfig)),
@@ -122,10 +122,16 @@ def initial_checkpoint() -> str | None:
     return recipe.initial_checkpoint
 
 
-def model_from_flags(num_classes: int, recipe: Recipe | None = None) -> ModelConfig:
+def model_from_flags(
+    num_classes: int, recipe: Recipe | None = None, *, input_channels: int = 3
+) -> ModelConfig:
     """The network of the recipe or the preset, if one is given, with what the flags change."""
     # From the start, because fields are checked against each other.
-    changes = {"num_classes": num_classes, **_given_fields(ModelConfig)}
+    changes = {
+        "num_classes": num_classes,
+        "input_channels": input_channels,
+        **_given_fields(ModelConfig),
+    }
     if recipe is not None:
         return recipe.model.changed(**changes)
     if FLAGS["preset"].value:
@@ -167,13 +173,20 @@ def card_of(
         info = info or KNOWN_DATASETS[known.dataset]
         card = ModelCard(model, DataConfig(), TrainConfig(), resize, info)
     else:
-        info = info or _classes_of_flags()
+        info = info or replace(_classes_of_flags(), input_channels=FLAGS.input_channels)
         # Not given, the output stride is the script's own default: export_model.py's is 8.
         stride = FLAGS["output_stride"].value
         fields = {**_given_fields(ModelConfig), "output_stride": stride}
-        model = ModelConfig(**{**fields, "num_classes": info.num_classes})
+        fields |= {"num_classes": info.num_classes, "input_channels": _channels_of(info)}
+        model = ModelConfig(**fields)
         padded = InferenceConfig(crop_size=size(crop_flag))
         card = ModelCard(model, DataConfig(), TrainConfig(), padded, info)
+    if info is not None and card.model.input_channels != info.input_channels:
+        raise ValueError(
+            f"The network takes images of {card.model.input_channels} channels, those of "
+            f"--dataset_dir={FLAGS.dataset_dir} have {info.input_channels}: "
+            f"{_how_to_convert(card.model.input_channels)}."
+        )
     changes = _given_fields(InferenceConfig)
     if given(crop_flag):
         changes["crop_size"] = size(crop_flag)
@@ -182,6 +195,24 @@ def card_of(
     changes["crf"] = chosen_crf(card.inference.crf)
     changes["eval_output_stride"] = None  # the network has it now
     return replace(card, inference=replace(card.inference, **changes))
+
+
+def _channels_of(info: DatasetInfo) -> int:
+    """The channels of images, which the flag may say too."""
+    if given("input_channels") and FLAGS.input_channels != info.input_channels:
+        raise ValueError(
+            f"--input_channels={FLAGS.input_channels}, but the images of "
+            f"--dataset_dir={FLAGS.dataset_dir} have {info.input_channels}: leave the flag out, or "
+            f"{_how_to_convert(FLAGS.input_channels)}."
+        )
+    return info.input_channels
+
+
+def _how_to_convert(channels: int) -> str:
+    return (
+        "convert the images again, with build_folder_data.py or build_voc2012_data.py and "
+        f"--input_channels={channels}"
+    )
 
 
 def known_dataset() -> DatasetInfo:

@@ -147,23 +147,21 @@ def _visualize_inputs() -> None:
 
 def _visualize_predictions() -> None:
     """Predictions on a split of records, or on plain image files."""
-    from deeplab_tf import evaluation, image_files, visualization
+    from deeplab_tf import evaluation, visualization
 
     if (FLAGS.images is None) == (FLAGS.dataset_dir is None):
         raise ValueError(
             "Give either --dataset_dir (a folder of records) or --images (files or folders)."
         )
     # Bad input is found before the network is built.
-    files, info, split = [], None, ""
-    if FLAGS.images is not None:
-        files = image_files.find_images(FLAGS.images)
-    else:
+    info, split = None, ""
+    if FLAGS.dataset_dir is not None:
         info = inputs.records()
         split = inputs.split(info, "vis_split")
     checkpoint = inputs.located(FLAGS.checkpoint_dir)
     card = cards.card_of(checkpoint, FLAGS.checkpoint_dir, crop_flag="vis_crop_size", info=info)
     if info is None:
-        examples, total = image_files.file_examples(files), len(files)
+        examples, total = inputs.image_examples(card.dataset)
     else:
         examples, total = inputs.examples(info, split, card.inference), info.splits[split]
     predict_labels = evaluation.label_predictor(

@@ -45,6 +45,13 @@ class Flag:
 
 MODEL = (
     Flag("model_variant", "string", "mobilenet_v2", "Encoder."),
+    Flag(
+        "input_channels",
+        "integer",
+        3,
+        "Channels of the images. Not given: as the records or the model card say.",
+        OWN,
+    ),
     Flag("output_stride", "integer", 16, "Size of the image over that of the encoder's features."),
     Flag("atrous_rates", "multi_integer", None, "Rate of an ASPP branch; give several times."),
     Flag("multi_grid", "multi_integer", None, "Unit rate of the last block; give several times."),

@@ -150,6 +150,16 @@ def palette(info: DatasetInfo) -> Any:
     return colors[: info.num_classes]
 
 
+def image_examples(info: DatasetInfo) -> tuple[Iterator[Any], int]:
+    """The image files of --images, read as the data set of a network has them; and their number."""
+    from deeplab_tf import image_files
+    from deeplab_tf.data import channels
+
+    stored = {"input_channels": info.input_channels, "bit_depth": info.bit_depth}
+    files = image_files.find_images(FLAGS.images, extensions=channels.extensions(**stored))
+    return image_files.file_examples(files, value_range=info.value_range, **stored), len(files)
+
+
 def examples(info: DatasetInfo, split: str, inference: InferenceConfig) -> Iterator[Any]:
     """The examples of a split at the size that the network is to see, as numpy arrays."""
     from deeplab_tf.data import pipeline

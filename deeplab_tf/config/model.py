@@ -28,12 +28,14 @@ _NOT_OF_A_NETWORK = ("label_weights", "sync_batch_norm_method", "batch_norm_deca
 class ModelConfig:
     """One DeepLab network; field names are those of the reference's `ModelOptions`.
 
-    Fields that the reference has not, because it has neither DeepLabv1 nor cascaded blocks:
-    `cascade_blocks`, `fc_filters`, `fc_kernel_size`, `multi_scale_features`.
+    Fields that the reference has not, because it has neither DeepLabv1 nor cascaded blocks, and
+    RGB images only: `cascade_blocks`, `fc_filters`, `fc_kernel_size`, `multi_scale_features`,
+    `input_channels`.
 
     Attributes:
         model_variant: Encoder, a key of `deeplab_tf.backbones.BACKBONES`.
         num_classes: Channels of the logits.
+        input_channels: Channels of the images.
         output_stride: Input size over encoder feature size: 8, 16 or 32 (v3, section 3.1); twice
             as much for each of the cascade_blocks.
         crop_size: Height and width of the only input the network takes; None for any size.
@@ -91,6 +93,7 @@ class ModelConfig:
 
     model_variant: str = "mobilenet_v2"
     num_classes: int = 21
+    input_channels: int = 3
     output_stride: int = 16
     crop_size: tuple[int, int] | None = None
     atrous_rates: tuple[int, ...] = ()
@@ -128,6 +131,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require(self.num_classes >= 1, f"num_classes is {self.num_classes}; at least 1 is needed.")
+        require(
+            self.input_channels >= 1,
+            f"input_channels is {self.input_channels}; at least 1 is needed.",
+        )
         self._check_output_stride()
         require(
             all(rate >= 1 for rate in self.atrous_rates),

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from deeplab_tf.config import CRFParams
 from deeplab_tf.crf import DenseCRF, compile_kernels
-from deeplab_tf.data.images import as_uint8
+from deeplab_tf.data.channels import display_rgb
 from deeplab_tf.metrics import SegmentationScores, confusion_matrix, scores_from_confusion
 
 
@@ -118,7 +118,7 @@ def score_points(
     matrices = {point: np.zeros((num_classes, num_classes), np.int64) for point in points}
     with tqdm(total=total * len(points), desc="search", unit="CRF", leave=False) as progress:
         for example in examples:
-            image = as_uint8(example["image"])
+            image = display_rgb(example["image"])
             probabilities = predict_probabilities(example["image"])
             for point, refined in _refined(image, probabilities, points):
                 matrices[point] += confusion_matrix(

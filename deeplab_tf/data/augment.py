@@ -204,24 +204,26 @@ def crop_image(
     """Interpolates a crop bilinearly from the part of the source that it needs, and pads it.
 
     Args:
-        window: uint8 or float32 0..255 [rows.length, columns.length, 3] of the source.
+        window: uint8 or float32 0..255 [rows.length, columns.length, c] of the source.
         rows: Samples along the height.
         columns: Samples along the width.
-        canvas: uint8 [crop_h, crop_w, 3], the colour of the padding.
+        canvas: uint8 or float32 [crop_h, crop_w, c], the colour of the padding.
         change_pixels: What else is done to the crop, before it is padded.
 
     Returns:
-        uint8 [crop_h, crop_w, 3], rounded to the nearest value.
+        [crop_h, crop_w, c] of the canvas's type; uint8 is rounded to the nearest value.
     """
     # Gathering single pixels is ten times as slow as gathering whole rows and transposing twice,
     # and TensorFlow transposes matrices fastest, hence the reshapes. The width goes first, because
     # then an enlarged image is small for longer, and the resize kernel does it so.
-    height, width = tf.shape(window)[0], tf.shape(window)[1]
-    by_column = tf.transpose(tf.reshape(window, [height, width * 3]))
-    by_column = _interpolate(tf.reshape(by_column, [width, 3 * height]), columns)
+    height, width, channels = tf.shape(window)[0], tf.shape(window)[1], canvas.shape[-1]
+    by_column = tf.transpose(tf.reshape(window, [height, width * channels]))
+    by_column = _interpolate(tf.reshape(by_column, [width, channels * height]), columns)
     by_row = tf.transpose(tf.reshape(by_column, [-1, height]))
-    by_row = tf.cast(_interpolate(by_row, rows) + 0.5, tf.uint8)
-    image = tf.reshape(by_row, [tf.size(rows.low), tf.size(columns.low), 3])
+    by_row = _interpolate(by_row, rows)
+    if canvas.dtype == tf.uint8:
+        by_row = tf.cast(by_row + 0.5, tf.uint8)
+    image = tf.reshape(by_row, [tf.size(rows.low), tf.size(columns.low), channels])
     if change_pixels is not None:
         image = change_pixels(image)
     return _pad(image, rows, columns, canvas=canvas)

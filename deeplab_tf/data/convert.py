@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.data import dataset_info
+from deeplab_tf.data.channels import describe_range
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.data.masks import describe_values
 from deeplab_tf.data.output import check_output, move_into, resumable_sibling
@@ -84,6 +85,9 @@ def convert_samples(
     class_names: Sequence[str] | None,
     palette: tuple[tuple[int, int, int], ...] | None = None,
     ignore_label: int = 255,
+    input_channels: int = 3,
+    bit_depth: int = 8,
+    value_range: tuple[float, float] = (0, 255),
     num_shards: int = 4,
     overwrite: bool = False,
     run: TaskRunner | None = None,
@@ -102,6 +106,9 @@ def convert_samples(
             then be 0..n-1.
         palette: One RGB colour per class. None: that of the first palette mask, else VOC's.
         ignore_label: Label of void pixels, 0..255.
+        input_channels: Channels of the images that `read` returns.
+        bit_depth: Bits of each, 8 or 16.
+        value_range: Their values that are 0 and 255 to the network.
         num_shards: Number of files per split; each holds ceil(images / num_shards) records but
             the last ones, which may be empty.
         overwrite: Replace the records in an existing folder; files of other names stay.
@@ -125,6 +132,9 @@ def convert_samples(
         name=name,
         ignore_label=ignore_label,
         splits={split: len(samples) for split, samples in splits.items()},
+        input_channels=input_channels,
+        bit_depth=bit_depth,
+        value_range=value_range,
     )
     if class_names is not None:
         # A wrong description is an error now, not after all files are read.
@@ -134,7 +144,13 @@ def convert_samples(
     allowed = {*range(256 if class_names is None else len(class_names)), ignore_label}
     with resumable_sibling(output) as folder:
         plan = _Plan(splits, num_shards, folder / "parts", folder / "records")
-        kept = _write_parts(plan, read=read, allowed_labels=allowed, run=run)
+        kept = _write_parts(
+            plan,
+            read=read,
+            allowed_labels=allowed,
+            stored_as=(input_channels, bit_depth),
+            run=run,
+        )
         survey = _merge_notes(plan)
         found = np.flatnonzero(sum(survey.pixels.values())).tolist()
         hint = _label_hint(found, class_names=class_names, ignore_label=ignore_label)
@@ -158,7 +174,7 @@ def convert_samples(
         info.save(plan.records_folder)
         _publish(plan.records_folder, output, splits=info.splits)
         shutil.rmtree(folder)
-    return Conversion(info, survey.pixels, survey.remarks(kept))
+    return Conversion(info, survey.pixels, survey.remarks(kept, value_range))
 
 
 @dataclass(frozen=True)
@@ -187,9 +203,10 @@ class _Survey:
     palette: np.ndarray | None
     other_palettes: int
     turned_images: int
+    extremes: tuple[int, int] | None
     problems: tuple[str, ...]
 
-    def remarks(self, kept: int) -> tuple[str, ...]:
+    def remarks(self, kept: int, value_range: tuple[float, float]) -> tuple[str, ...]:
         """Returns what is no error but may surprise."""
         remarks = []
         if kept:
@@ -205,6 +222,8 @@ class _Survey:
                 "does; palette indices were taken as labels. If the colours are the classes, "
                 "convert with build_folder_data.py --mask_type=rgb --color_table=FILE."
             )
+        if self.extremes is not None:
+            remarks.append(describe_range(self.extremes, value_range))
         return tuple(remarks)
 
 
@@ -214,7 +233,12 @@ def _default_runner(num_samples: int) -> TaskRunner:
 
 
 def _write_parts(
-    plan: _Plan, *, read: Reader, allowed_labels: Collection[int], run: TaskRunner
+    plan: _Plan,
+    *,
+    read: Reader,
+    allowed_labels: Collection[int],
+    stored_as: tuple[int, int],
+    run: TaskRunner,
 ) -> int:
     """Writes the parts that are missing; returns how many images were there."""
     for folder in (plan.parts_folder, plan.records_folder):
@@ -223,7 +247,11 @@ def _write_parts(
         split_shard(shard, folder=plan.parts_folder, output=plan.records_folder)
     _remove_leftovers(plan)
     write = partial(
-        write_part, folder=plan.parts_folder, read=read, allowed_labels=frozenset(allowed_labels)
+        write_part,
+        folder=plan.parts_folder,
+        read=read,
+        allowed_labels=frozenset(allowed_labels),
+        stored_as=stored_as,
     )
     kept = problems = 0
     total = sum(map(len, plan.splits.values()))
@@ -253,6 +281,7 @@ def _merge_notes(plan: _Plan) -> _Survey:
     pixels = {split: np.zeros(256, np.int64) for split in plan.splits}
     first: np.ndarray | None = None
     other_palettes = turned_images = 0
+    extremes: list[int] = []
     problems: list[str] = []
     for part in plan.parts():
         note = Note.read(plan.parts_folder, part.name)
@@ -262,12 +291,20 @@ def _merge_notes(plan: _Plan) -> _Survey:
         for label, count in note.survey.pixels.items():
             pixels[part.split][label] += count
         turned_images += note.survey.turned_images
+        extremes += note.survey.extremes or ()
         for colors, (labels, number) in note.survey.palettes.items():
             palette = np.frombuffer(colors, np.uint8).reshape(-1, 3)
             first = palette if first is None else first
             shown = sorted(labels)
             other_palettes += number * bool((palette[shown] != first[shown]).any())
-    return _Survey(pixels, first, other_palettes, turned_images, tuple(problems))
+    return _Survey(
+        pixels,
+        first,
+        other_palettes,
+        turned_images,
+        extremes=(min(extremes), max(extremes)) if extremes else None,
+        problems=tuple(problems),
+    )
 
 
 def _label_hint(

@@ -6,6 +6,7 @@ change; here every converter writes `dataset.json` and everything else reads it.
 
 import dataclasses
 import json
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -22,6 +23,9 @@ _MAX_CLASSES = 256
 
 _AUGMENTED_TRAIN = {"train_aug": "trainaug", "trainaug": "train_aug"}
 
+# Not in dataset.json where they are these: that of 8-bit RGB images is what it always was.
+_EIGHT_BIT_RGB = {"input_channels": 3, "bit_depth": 8, "value_range": (0, 255)}
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
@@ -34,6 +38,10 @@ class DatasetInfo:
         ignore_label: Label value (0..255) of the pixels that count in no loss and no metric. It
             may be one of the class indices: ADE20K ignores its class 0.
         splits: Number of records by split name.
+        input_channels: Channels of the images.
+        bit_depth: Bits of each, 8 or 16.
+        value_range: The values of the images that are 0 and 255 to the network. What lies outside
+            is clipped.
 
     Raises:
         ValueError: A field is empty, inconsistent or out of range.
@@ -44,6 +52,9 @@ class DatasetInfo:
     palette: tuple[tuple[int, int, int], ...]
     ignore_label: int
     splits: dict[str, int]
+    input_channels: int = 3
+    bit_depth: int = 8
+    value_range: tuple[float, float] = (0, 255)
 
     def __post_init__(self) -> None:
         """Checks every field, because dataset.json is meant to be edited by hand."""
@@ -62,11 +73,33 @@ class DatasetInfo:
                 )
             if not (isinstance(count, int) and count > 0):
                 raise ValueError(f"split {split!r} must hold at least 1 record, found {count!r}")
+        self._check_images()
+
+    def _check_images(self) -> None:
+        if not (isinstance(self.input_channels, int) and self.input_channels >= 1):
+            raise ValueError(f"input_channels must be 1 or more, found {self.input_channels!r}")
+        if self.bit_depth not in (8, 16):
+            raise ValueError(f"bit_depth must be 8 or 16, found {self.bit_depth!r}")
+        values = self.value_range
+        if not (
+            isinstance(values, tuple)
+            and [type(value) in (int, float) for value in values] == [True, True]
+            and -math.inf < values[0] < values[1] < math.inf
+        ):
+            raise ValueError(
+                "value_range must be two numbers, the values of the images that are 0 and 255 to "
+                f"the network, in this order; found {values!r}"
+            )
 
     @property
     def num_classes(self) -> int:
         """Number of classes, background included, void excluded."""
         return len(self.class_names)
+
+    @property
+    def stores_input(self) -> bool:
+        """Whether the images' values are those that the network sees: 8 bits, as they are."""
+        return self.bit_depth == 8 and self.value_range == (0, 255)
 
     def check_split(self, split: str) -> None:
         """Raises ValueError, naming the known splits, if there is no `split`."""
@@ -116,17 +149,28 @@ class DatasetInfo:
 
     def save(self, dataset_dir: str | os.PathLike[str]) -> None:
         """Writes `<dataset_dir>/dataset.json` at once: no reader ever sees half a file."""
-        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        fields = {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if name not in _EIGHT_BIT_RGB or value != _EIGHT_BIT_RGB[name]
+        }
+        text = json.dumps(fields, indent=2, ensure_ascii=False)
         write_file(Path(dataset_dir) / FILENAME, f"{text}\n".encode())
 
 
 def _from_json(fields: Any) -> dict[str, Any]:
     expected = {field.name for field in dataclasses.fields(DatasetInfo)}
-    if not isinstance(fields, dict) or set(fields) != expected:
+    required = expected - _EIGHT_BIT_RGB.keys()
+    if not isinstance(fields, dict) or not required <= set(fields) <= expected:
         found = sorted(fields) if isinstance(fields, dict) else type(fields).__name__
-        raise ValueError(f"expected the fields {sorted(expected)}, found {found}")
+        raise ValueError(
+            f"expected the fields {sorted(required)} and perhaps {list(_EIGHT_BIT_RGB)}, found "
+            f"{found}"
+        )
+    values = fields.get("value_range", _EIGHT_BIT_RGB["value_range"])
     return {
         **fields,
+        "value_range": tuple(values) if isinstance(values, list) else values,
         "class_names": tuple(fields["class_names"]),
         "palette": tuple(tuple(color) for color in fields["palette"]),
     }

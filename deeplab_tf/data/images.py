@@ -1,4 +1,7 @@
-"""Image files of any common kind -> upright 8-bit RGB, as bytes that every reader decodes alike."""
+"""Image files of any common kind -> upright 8-bit RGB, as bytes that every reader decodes alike.
+
+Or 8-bit grey; other kinds of images are in `channels`.
+"""
 
 import io
 import os
@@ -23,16 +26,22 @@ class EncodedImage:
     """An image as it goes into a record.
 
     Attributes:
-        data: JPEG or PNG bytes that decode to 8-bit RGB.
+        data: JPEG or PNG bytes that `records.decode_image` decodes.
         image_format: "jpeg" or "png".
         size: (height, width) in pixels.
         turned: True if an EXIF orientation was applied to the pixels.
+        channels: How many channels they are decoded to.
+        bit_depth: Bits of each, 8 or 16.
+        extremes: Lowest and highest value, where they were looked at.
     """
 
     data: bytes
     image_format: str
     size: tuple[int, int]
     turned: bool
+    channels: int = 3
+    bit_depth: int = 8
+    extremes: tuple[int, int] | None = None
 
 
 def load_image(data: bytes, path: str | os.PathLike[str]) -> Image.Image:
@@ -83,7 +92,20 @@ def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
     return np.asarray(upright(to_rgb(image, path)))
 
 
-def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) -> EncodedImage:
+def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads an image file as `read_rgb` does, as uint8 [h, w, 1]; colours become luminance.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no image, a damaged one, of floats or 16 bits, or partly transparent.
+    """
+    image = load_image(Path(path).read_bytes(), path)
+    return np.asarray(upright(_to_grey(image, path)))[..., None]
+
+
+def encode_image(
+    path: str | os.PathLike[str], *, mask_size: tuple[int, int], input_channels: int = 3
+) -> EncodedImage:
     """Reads an image file for a record.
 
     8-bit RGB and grey JPEG and PNG files keep their bytes, as in the reference. Everything else
@@ -97,35 +119,50 @@ def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) ->
     Args:
         path: The image file.
         mask_size: (height, width) of its mask.
+        input_channels: 3, or 1 to make it grey, as `read_grey` does.
 
     Raises:
         OSError: The file cannot be read.
         ValueError: It is damaged, of floats, or not of the mask's size.
     """
-    return encode_image_bytes(Path(path).read_bytes(), path, mask_size=mask_size)
+    data = Path(path).read_bytes()
+    return encode_image_bytes(data, path, mask_size=mask_size, input_channels=input_channels)
 
 
 def encode_image_bytes(
-    data: bytes, path: str | os.PathLike[str], *, mask_size: tuple[int, int]
+    data: bytes,
+    path: str | os.PathLike[str],
+    *,
+    mask_size: tuple[int, int],
+    input_channels: int = 3,
 ) -> EncodedImage:
     """As `encode_image`, of a file's bytes; `path` is what messages call it."""
     image = load_image(data, path)
     turned = is_turned(image, path, mask_size=mask_size)
-    if image.format in _RECORD_FORMATS and image.mode in ("RGB", "L") and not turned:
-        return EncodedImage(data, _RECORD_FORMATS[image.format], mask_size, turned)
+    kept = ("RGB", "L") if input_channels == 3 else ("L",)
+    if image.format in _RECORD_FORMATS and image.mode in kept and not turned:
+        return EncodedImage(
+            data, _RECORD_FORMATS[image.format], mask_size, turned, channels=input_channels
+        )
 
-    rgb = to_rgb(image, path)
+    converted = to_rgb(image, path) if input_channels == 3 else _to_grey(image, path)
     if turned:
-        rgb = upright(rgb)
+        converted = upright(converted)
     # Only the pixels go on: an orientation or a transparent colour must not come along.
-    pixels = Image.fromarray(np.asarray(rgb))
+    pixels = Image.fromarray(np.asarray(converted))
     buffer = io.BytesIO()
     lossy = image.format in _LOSSY_FORMATS
     if lossy:
         pixels.save(buffer, "JPEG", quality=95, subsampling=0)
     else:
         pixels.save(buffer, "PNG")
-    return EncodedImage(buffer.getvalue(), "jpeg" if lossy else "png", mask_size, turned)
+    return EncodedImage(
+        buffer.getvalue(),
+        "jpeg" if lossy else "png",
+        mask_size,
+        turned,
+        channels=input_channels,
+    )
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -180,6 +217,22 @@ def to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
     rgb = Image.fromarray(high_byte).convert("RGB")
     rgb.info = image.info
     return rgb
+
+
+def _to_grey(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise ValueError(
+            f"{path}: expected 8 bits per channel, found an image of mode {image.mode}; for 16 "
+            "bits give --bit_depth=16"
+        )
+    if image.mode == "P":
+        image = image.convert("RGBA")
+    if "A" in image.getbands() and (np.asarray(image.getchannel("A")) < 255).any():
+        raise ValueError(
+            f"{path}: is transparent in places, and --input_channels=1 has no room for that; give "
+            "--input_channels=2 for grey and alpha, 4 for RGB and alpha, or store it without"
+        )
+    return image.convert("L")
 
 
 def as_uint8(image: np.ndarray) -> np.ndarray:

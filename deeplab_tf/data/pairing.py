@@ -127,6 +127,7 @@ def folder_splits(
     *,
     image_dir: str | os.PathLike[str],
     mask_dir: str | os.PathLike[str],
+    image_extensions: Sequence[str] = images.EXTENSIONS,
     mask_suffix: str = "",
     list_files: Mapping[str, str | os.PathLike[str]] | None = None,
     val_ratio: float = 0.2,
@@ -137,6 +138,7 @@ def folder_splits(
     Args:
         image_dir: Folder of images.
         mask_dir: Folder of masks; the mask of `a.jpg` is `a<mask_suffix>.<any extension>`.
+        image_extensions: Extensions that images may have.
         mask_suffix: What mask names have after the image's name, such as "_mask".
         list_files: List file by split, one image name (with or without extension) a line. Without
             it every image goes to "train" or "val".
@@ -152,10 +154,19 @@ def folder_splits(
         ValueError: A folder, list or split is empty, or an image and a mask lack each other.
     """
     if not list_files:
-        samples = folder_samples(image_dir=image_dir, mask_dir=mask_dir, mask_suffix=mask_suffix)
+        samples = folder_samples(
+            image_dir=image_dir,
+            mask_dir=mask_dir,
+            image_extensions=image_extensions,
+            mask_suffix=mask_suffix,
+        )
         return _hash_splits(samples, val_ratio=val_ratio, seed=seed)
     pairing = pair_folders(
-        image_dir=image_dir, mask_dir=mask_dir, mask_suffix=mask_suffix, list_files=list_files
+        image_dir=image_dir,
+        mask_dir=mask_dir,
+        image_extensions=image_extensions,
+        mask_suffix=mask_suffix,
+        list_files=list_files,
     )
     raise_problems([problem.message for problem in pairing.problems], hint=_PAIRING_HINT)
     return pairing.splits
@@ -165,10 +176,16 @@ def folder_samples(
     *,
     image_dir: str | os.PathLike[str],
     mask_dir: str | os.PathLike[str],
+    image_extensions: Sequence[str] = images.EXTENSIONS,
     mask_suffix: str = "",
 ) -> list[Sample]:
     """Finds all images of a folder and their masks; arguments and errors as `folder_splits`."""
-    pairing = pair_folders(image_dir=image_dir, mask_dir=mask_dir, mask_suffix=mask_suffix)
+    pairing = pair_folders(
+        image_dir=image_dir,
+        mask_dir=mask_dir,
+        image_extensions=image_extensions,
+        mask_suffix=mask_suffix,
+    )
     raise_problems([problem.message for problem in pairing.problems], hint=_PAIRING_HINT)
     return pairing.splits["all"]
 
@@ -177,6 +194,7 @@ def pair_folders(
     *,
     image_dir: str | os.PathLike[str],
     mask_dir: str | os.PathLike[str],
+    image_extensions: Sequence[str] = images.EXTENSIONS,
     mask_suffix: str = "",
     list_files: Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> Pairing:
@@ -189,7 +207,7 @@ def pair_folders(
         ValueError: A folder is empty.
     """
     problems: list[Problem] = []
-    image_files = _files_by_stem(image_dir, images.EXTENSIONS, problems, what="image")
+    image_files = _files_by_stem(image_dir, image_extensions, problems, what="image")
     mask_files = _strip_suffix(
         _files_by_stem(mask_dir, masks.EXTENSIONS, problems, what="mask"), mask_suffix, mask_dir
     )

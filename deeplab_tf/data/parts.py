@@ -59,11 +59,13 @@ class Survey:
         pixels: Number of pixels by label that occurs.
         palettes: By palette, 768 bytes, the labels that masks with it show and their number.
         turned_images: Number of images turned by their EXIF orientation.
+        extremes: Lowest and highest value of the images, where they were looked at.
     """
 
     pixels: dict[int, int] = dataclasses.field(default_factory=dict)
     palettes: dict[bytes, tuple[set[int], int]] = dataclasses.field(default_factory=dict)
     turned_images: int = 0
+    extremes: tuple[int, int] | None = None
 
     def add(self, pair: LabelledImage) -> None:
         """Counts an image and its mask."""
@@ -76,6 +78,9 @@ class Survey:
             labels, number = self.palettes.get(colors, (set(), 0))
             self.palettes[colors] = labels | found, number + 1
         self.turned_images += pair.image.turned
+        if pair.image.extremes is not None:
+            both = (*(self.extremes or ()), *pair.image.extremes)
+            self.extremes = min(both), max(both)
 
     def to_json(self) -> dict[str, Any]:
         """Returns what `from_json` takes."""
@@ -83,7 +88,12 @@ class Survey:
             colors.hex(): [sorted(labels), number]
             for colors, (labels, number) in self.palettes.items()
         }
-        return {"pixels": self.pixels, "palettes": palettes, "turned_images": self.turned_images}
+        return {
+            "pixels": self.pixels,
+            "palettes": palettes,
+            "turned_images": self.turned_images,
+            "extremes": self.extremes,
+        }
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Survey":
@@ -93,7 +103,13 @@ class Survey:
             bytes.fromhex(colors): (set(labels), number)
             for colors, (labels, number) in fields["palettes"].items()
         }
-        return cls(pixels, palettes, fields["turned_images"])
+        extremes = fields["extremes"]
+        return cls(
+            pixels,
+            palettes,
+            fields["turned_images"],
+            None if extremes is None else (extremes[0], extremes[1]),
+        )
 
 
 @dataclass(frozen=True)
@@ -167,7 +183,12 @@ def plan_parts(samples: Sequence[Any], split: str, num_shards: int) -> Iterator[
 
 
 def write_part(
-    part: Part, *, folder: Path, read: Reader, allowed_labels: Collection[int]
+    part: Part,
+    *,
+    folder: Path,
+    read: Reader,
+    allowed_labels: Collection[int],
+    stored_as: tuple[int, int],
 ) -> Written:
     """Writes the records of a part, and beside them a note of what they are.
 
@@ -179,8 +200,10 @@ def write_part(
         folder: Where; all workers see it.
         read: Reads a sample.
         allowed_labels: Classes and the ignore label.
+        stored_as: Channels and bits of each that images are to have.
     """
-    fingerprint = _fingerprint(part.samples, read=read, allowed_labels=allowed_labels)
+    settings = (_VERSION, read, sorted(allowed_labels), stored_as)
+    fingerprint = _fingerprint(part.samples, settings=settings)
     path = folder / part.name
     if _is_kept(path, Note.read(folder, part.name), fingerprint):
         return Written(len(part.samples), kept=True)
@@ -195,7 +218,7 @@ def write_part(
                 # Counted even if they are not allowed: all labels together tell the cause.
                 survey.add(pair)
                 _check_labels(pair, allowed_labels)
-                writer.write(_example(sample.name, pair))
+                writer.write(_example(sample.name, pair, stored_as=stored_as))
             except (OSError, ValueError) as error:
                 problems.append(str(error))
     size = temporary.stat().st_size
@@ -247,7 +270,13 @@ def _check_labels(pair: LabelledImage, allowed_labels: Collection[int]) -> None:
         )
 
 
-def _example(name: str, pair: LabelledImage) -> bytes:
+def _example(name: str, pair: LabelledImage, *, stored_as: tuple[int, int]) -> bytes:
+    found = pair.image.channels, pair.image.bit_depth
+    if found != stored_as:
+        raise ValueError(
+            f"{name}: was read as (input_channels, bit_depth) = {found}, the data set has "
+            f"{stored_as}; the reader and the conversion must agree"
+        )
     height, width = pair.mask.labels.shape
     return make_example(
         image_bytes=pair.image.data,
@@ -256,12 +285,13 @@ def _example(name: str, pair: LabelledImage) -> bytes:
         height=height,
         width=width,
         image_format=pair.image.image_format,
+        channels=pair.image.channels,
     )
 
 
-def _fingerprint(samples: Sequence[Any], *, read: Reader, allowed_labels: Collection[int]) -> str:
-    """What a part is made of: the reader, the samples, and size and time of their files."""
-    digest = hashlib.sha256(repr((_VERSION, read, sorted(allowed_labels))).encode())
+def _fingerprint(samples: Sequence[Any], *, settings: tuple[Any, ...]) -> str:
+    """What a part is made of: settings, samples, and size and time of their files."""
+    digest = hashlib.sha256(repr(settings).encode())
     for sample in samples:
         values = [getattr(sample, field.name) for field in dataclasses.fields(sample)]
         paths = [value for value in values if isinstance(value, Path)]

@@ -79,7 +79,7 @@ def training_batches(
         min_scale_factor: Smallest random scale.
         max_scale_factor: Largest random scale.
         scale_factor_step_size: Step of the grid of scales; 0 for any scale in between.
-        mean_pixel: RGB colour 0..255 of the padding.
+        mean_pixel: Colour 0..255 of the padding, a value for each channel.
         seed: Seed of the order and of the augmentation.
         start_step: Batches to leave out at the start, cheaply.
         min_resize_value: Shorter side after the resize to range; None for no such resize.
@@ -88,8 +88,9 @@ def training_batches(
         augmentations: What else happens to the examples (see `Augmentations`); None for nothing.
 
     Returns:
-        Pairs of images, uint8 [batch_size, crop_h, crop_w, 3], and labels, uint8 [batch_size,
-        crop_h, crop_w], where padding and void are `info.ignore_label`. Static shapes. Iteration
+        Pairs of images, uint8 [batch_size, crop_h, crop_w, info.input_channels], and labels, uint8
+        [batch_size, crop_h, crop_w], where padding and void are `info.ignore_label`. Static shapes.
+        Images of 16 bits, or of another range of values, are float32 0..255, not rounded. Iteration
         raises tf.errors.InvalidArgumentError, naming the image, for a label that is neither a class
         nor `ignore_label`, or for image and label of different size; and
         tf.errors.FailedPreconditionError where the number of records is not that of `info`.
@@ -183,8 +184,9 @@ def evaluation_examples(
         resize_factor: See `augment.resize_to_range_size`.
 
     Returns:
-        Dictionaries of "image", uint8 [h, w, 3] or, resized, float32, "label", uint8 [h, w], and
-        "filename", scalar string. Iteration raises as that of `training_batches`.
+        Dictionaries of "image", uint8 [h, w, info.input_channels] or, resized or scaled (see
+        `training_batches`), float32 0..255, "label", uint8 [h, w], and "filename", scalar string.
+        Iteration raises as that of `training_batches`.
 
     Raises:
         FileNotFoundError: The split's files are missing.
@@ -290,7 +292,7 @@ def _augmenter(
         resize=_resizer(min_resize_value, max_resize_value, resize_factor),
         draw_crop=draw_crop,
         extra=extra,
-        image_canvas=np.full((*canvas_size, 3), np.rint(mean_pixel).astype(np.uint8)),
+        image_canvas=_image_canvas(canvas_size, mean_pixel, info=info),
         label_canvas=np.full(canvas_size, info.ignore_label, np.uint8),
     )
 
@@ -312,7 +314,7 @@ def _augmented(
     label = _decode_label(example, info=info)
     image = None
     if resize is not None:
-        image, label = resize(_decode_image(example, size=tf.shape(label)), label)
+        image, label = resize(_decode_image(example, info=info, size=tf.shape(label)), label)
     size = tf.shape(label)
     seeds = tf.stack([tf.constant(seed, tf.int64), index])
     crop = extra.move_crop(draw_crop(seeds, size), label, seeds)
@@ -324,7 +326,7 @@ def _augmented(
     row_range = slice(rows.start, rows.start + rows.length)
     column_range = slice(columns.start, columns.start + columns.length)
     if image is None:
-        image_rows = _decode_image_rows(example, rows, size=size)
+        image_rows = _decode_image_rows(example, rows, info=info, size=size)
     else:
         image_rows = image[row_range]
     image = augment.crop_image(
@@ -366,7 +368,7 @@ def _decode(
     """Image, label and filename of a record, whole."""
     example = records.parse_example(serialized)
     label = _decode_label(example, info=info)
-    image = _decode_image(example, size=tf.shape(label))
+    image = _decode_image(example, info=info, size=tf.shape(label))
     if resize is not None:
         image, label = resize(image, label)
     return {"image": image, "label": label, "filename": example["filename"]}
@@ -397,18 +399,49 @@ def _decode_label(example: dict[str, tf.Tensor], *, info: DatasetInfo) -> tf.Ten
     return label
 
 
-def _decode_image(example: dict[str, tf.Tensor], *, size: tf.Tensor) -> tf.Tensor:
+def _image_canvas(
+    crop_size: tuple[int, int], mean_pixel: Sequence[float], *, info: DatasetInfo
+) -> np.ndarray:
+    """A crop of padding, [crop_h, crop_w, channels], of the type that images have."""
+    if len(mean_pixel) != info.input_channels:
+        raise ValueError(
+            f"mean_pixel has {len(mean_pixel)} values for images of {info.input_channels} channels"
+        )
+    color = (
+        np.rint(mean_pixel).astype(np.uint8)
+        if info.stores_input
+        else np.asarray(mean_pixel, np.float32)
+    )
+    return np.full((*crop_size, info.input_channels), color)
+
+
+def _decode_image(
+    example: dict[str, tf.Tensor], *, info: DatasetInfo, size: tf.Tensor
+) -> tf.Tensor:
     """Decodes a whole image and checks that its size is the label's."""
-    image = records.decode_image(example["image_bytes"])
+    image = records.decode_image(
+        example["image_bytes"], channels=info.input_channels, bit_depth=info.bit_depth
+    )
     _check_size(tf.shape(image)[:2], size, filename=example["filename"])
-    return image
+    return image if info.stores_input else records.scale_values(image, info.value_range)
 
 
 def _decode_image_rows(
-    example: dict[str, tf.Tensor], rows: augment.AxisSamples, *, size: tf.Tensor
+    example: dict[str, tf.Tensor],
+    rows: augment.AxisSamples,
+    *,
+    info: DatasetInfo,
+    size: tf.Tensor,
 ) -> tf.Tensor:
     """Decodes the rows of an image that a crop needs: of a large JPEG up to 40 % less work."""
     encoded = example["image_bytes"]
+
+    def decode_all_rows() -> tf.Tensor:
+        image = _decode_image(example, info=info, size=size)
+        return image[rows.start : rows.start + rows.length]
+
+    if not (info.stores_input and info.input_channels in (1, 3)):
+        return decode_all_rows()
 
     def decode_jpeg_rows() -> tf.Tensor:
         image_size = tf.image.extract_jpeg_shape(encoded)[:2]
@@ -416,10 +449,7 @@ def _decode_image_rows(
         window = tf.stack([rows.start, 0, rows.length, size[1]])
         # First the check: the decoder's own error about such a window does not name the image.
         with tf.control_dependencies([_check_size(image_size, size, filename=example["filename"])]):
-            return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
-
-    def decode_all_rows() -> tf.Tensor:
-        return _decode_image(example, size=size)[rows.start : rows.start + rows.length]
+            return tf.image.decode_and_crop_jpeg(encoded, window, channels=info.input_channels)
 
     is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG_START)) == _JPEG_START
     return tf.cond(is_jpeg, decode_jpeg_rows, decode_all_rows)

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from deeplab_tf.data.channels import encode_channels
 from deeplab_tf.data.class_table import ColorTable
-from deeplab_tf.data.images import EncodedImage, encode_image
+from deeplab_tf.data.images import EncodedImage
 from deeplab_tf.data.masks import Mask, MaskType, read_mask
 from deeplab_tf.data.pairing import Sample
 
@@ -33,12 +34,17 @@ Reader = Callable[[Any], LabelledImage]
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads an image file and a mask file; the fields are arguments of `masks.read_mask`."""
+    """Reads an image file and a mask file.
+
+    The fields are arguments of `masks.read_mask` and, the last two, `channels.encode_channels`.
+    """
 
     mask_type: MaskType = "auto"
     ignore_label: int = 255
     color_table: ColorTable | None = None
     label_map: dict[int, int] | None = None
+    input_channels: int = 3
+    bit_depth: int = 8
 
     def __call__(self, sample: Sample) -> LabelledImage:
         """Reads a sample; raises OSError or ValueError, naming the file."""
@@ -50,5 +56,10 @@ class FileReader:
             label_map=self.label_map,
         )
         height, width = mask.labels.shape
-        image = encode_image(sample.image_path, mask_size=(height, width))
+        image = encode_channels(
+            sample.image_path,
+            mask_size=(height, width),
+            input_channels=self.input_channels,
+            bit_depth=self.bit_depth,
+        )
         return LabelledImage(image, mask, mask_source=str(sample.mask_path))

@@ -28,6 +28,7 @@ _SHARD_SUFFIX = re.compile(r"-(\d{5})-of-(\d{5})\.tfrecord")
 
 # A PNG's bytes 24 and 25 are bit depth and colour type; type 0 is grey.
 _EIGHT_BIT_GREY = b"\x08\x00"
+_COLOR_TYPES = {3: 2, 4: 6}
 
 
 def shard_name(split: str, index: int, num_shards: int) -> str:
@@ -48,16 +49,18 @@ def make_example(
     height: int,
     width: int,
     image_format: str,
+    channels: int = 3,
 ) -> bytes:
     """Serializes one image and its label (reference: `build_data.image_seg_to_tfexample`).
 
     Args:
-        image_bytes: The encoded JPEG or PNG image.
+        image_bytes: The encoded JPEG or PNG image, as `decode_image` reads it.
         label_bytes: The label as an encoded 8-bit grey PNG of class indices.
         filename: Name of the image, without folder and extension.
         height: Height of image and label in pixels.
         width: Width of image and label in pixels.
         image_format: "jpeg" or "png".
+        channels: Channels of the image.
 
     Returns:
         A serialized tf.train.Example.
@@ -65,7 +68,7 @@ def make_example(
     # The order of a protobuf map on the wire is unspecified and differs between protobuf versions.
     # Serializing entry by entry in the order of the reference's files makes it a constant.
     features = (
-        ("image/channels", _int64_feature(3)),
+        ("image/channels", _int64_feature(channels)),
         ("image/segmentation/class/format", _bytes_feature(b"png")),
         (_FILENAME, _bytes_feature(filename.encode())),
         ("image/format", _bytes_feature(image_format.encode())),
@@ -104,10 +107,57 @@ def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     }
 
 
-def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG or PNG (sniffed, the recorded format is not trusted) to uint8 [h, w, 3]."""
-    image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
-    return tf.ensure_shape(image, (None, None, 3))
+def decode_image(image_bytes: tf.Tensor, *, channels: int = 3, bit_depth: int = 8) -> tf.Tensor:
+    """Decodes the image of a record to [h, w, channels].
+
+    8-bit grey and RGB images are JPEG or PNG (sniffed, the recorded format is not trusted), others
+    PNG: grey, RGB or RGBA; of any other number of channels, one grey PNG of all channels, one above
+    the other, [channels * h, w].
+
+    Args:
+        image_bytes: Scalar string tensor.
+        channels: Channels of the image.
+        bit_depth: 8 or 16.
+
+    Returns:
+        uint8, or uint16 for 16 bits.
+
+    Raises:
+        tf.errors.InvalidArgumentError: (at run time) it is no such image.
+    """
+    if bit_depth == 8 and channels in (1, 3):
+        image = tf.io.decode_image(image_bytes, channels=channels, expand_animations=False)
+        return tf.ensure_shape(image, (None, None, channels))
+    header = tf.strings.substr(image_bytes, 24, 2)
+    # TensorFlow would fill up a channel or a byte that is not there.
+    check = tf.debugging.Assert(
+        tf.equal(header, bytes([bit_depth, _COLOR_TYPES.get(channels, 0)])),
+        [
+            f"The image in the record is not the PNG that images of {channels} channels of "
+            f"{bit_depth} bits are stored as. Correct input_channels and bit_depth in "
+            "dataset.json, or convert the data again. PNG bit depth and colour type found:",
+            header,
+        ],
+    )
+    dtype = tf.uint16 if bit_depth == 16 else tf.uint8
+    with tf.control_dependencies([check]):
+        if channels in (1, 3, 4):
+            return tf.io.decode_png(image_bytes, channels=channels, dtype=dtype)
+        planes = tf.io.decode_png(image_bytes, channels=1, dtype=dtype)
+    rows, width = tf.unstack(tf.shape(planes)[:2])
+    check = tf.debugging.Assert(
+        rows % channels == 0,
+        [f"The image in the record is not of {channels} channels. Rows of its PNG:", rows],
+    )
+    with tf.control_dependencies([check]):
+        planes = tf.reshape(planes, [channels, rows // channels, width])
+    return tf.ensure_shape(tf.transpose(planes, [1, 2, 0]), (None, None, channels))
+
+
+def scale_values(image: tf.Tensor, value_range: tuple[float, float]) -> tf.Tensor:
+    """Stored values of any number type as float32 0..255, which `value_range` becomes; clipped."""
+    low, high = value_range
+    return tf.clip_by_value((tf.cast(image, tf.float32) - low) * (255 / (high - low)), 0.0, 255.0)
 
 
 def decode_label(label_bytes: tf.Tensor) -> tf.Tensor:

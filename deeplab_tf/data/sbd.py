@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_tf.data.images import encode_image
+from deeplab_tf.data.channels import encode_channels
 from deeplab_tf.data.masks import encode_mask
 from deeplab_tf.data.pairing import Sample, voc_splits
 from deeplab_tf.data.reading import FileReader, LabelledImage
@@ -60,14 +60,25 @@ class VocReader:
     """Reads samples of VOC (PNG masks) and of SBD (.mat masks)."""
 
     ignore_label: int = 255
+    input_channels: int = 3
+    bit_depth: int = 8
 
     def __call__(self, sample: Sample) -> LabelledImage:
         """Reads a sample; raises OSError or ValueError, naming the file."""
         if sample.mask_path.suffix != ".mat":
-            return FileReader(ignore_label=self.ignore_label)(sample)
+            return FileReader(
+                ignore_label=self.ignore_label,
+                input_channels=self.input_channels,
+                bit_depth=self.bit_depth,
+            )(sample)
         mask = encode_mask(read_sbd_labels(sample.mask_path))
         height, width = mask.labels.shape
-        image = encode_image(sample.image_path, mask_size=(height, width))
+        image = encode_channels(
+            sample.image_path,
+            mask_size=(height, width),
+            input_channels=self.input_channels,
+            bit_depth=self.bit_depth,
+        )
         return LabelledImage(image, mask, mask_source=str(sample.mask_path))
 
 

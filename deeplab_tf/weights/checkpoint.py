@@ -46,6 +46,7 @@ class LoadReport:
         unused: Variables that the network has no weight for.
         skipped: Variables that are no weights, or were left out on purpose, and what they are.
         transferred: Classes whose channels of the logits were found by their names.
+        inflated: Weights that were made of those for RGB images.
     """
 
     checkpoint: str
@@ -55,12 +56,14 @@ class LoadReport:
     unused: list[str]
     skipped: dict[str, str]
     transferred: list[str]
+    inflated: list[str]
 
     def __str__(self) -> str:
         step = "" if self.step is None else f", step {self.step}"
         kinds = Counter(self.skipped.values())
         details = {
             "logits taken over by name for": self.transferred,
+            "for RGB, inflated to the channels of the images": self.inflated,
             "not loaded, left as they were": self.missing,
             "only in the checkpoint": self.unused,
             "skipped": [f"{number} of {kind}" for kind, number in kinds.items()],
@@ -148,6 +151,7 @@ class Checkpoint:
         *,
         loaded: Collection[str],
         transferred: Sequence[str] = (),
+        inflated: Collection[str] = (),
     ) -> LoadReport:
         """The report on a network with these weights, some of which were loaded."""
         return LoadReport(
@@ -158,6 +162,7 @@ class Checkpoint:
             unused=sorted(set(self.shapes) - set(loaded)),
             skipped=dict(sorted(self.skipped.items())),
             transferred=list(transferred),
+            inflated=sorted(inflated),
         )
 
 

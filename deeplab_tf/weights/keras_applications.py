@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from deeplab_tf.weights.checkpoint import LoadReport, reference_name
+from deeplab_tf.weights.inflation import image_kernels, inflated, is_inflatable
 
 KERAS_VGG16 = "keras_vgg16"
 
@@ -30,7 +31,8 @@ def initialize_from_keras_vgg16(
     Keras's images are BGR, ours RGB; its fc1 and fc2 are our fc6 and fc7, with which every branch
     of v2 begins. Where ours are smaller they have evenly spaced rows, columns and channels of them
     (v1, section 3.2): so fc6 of 4x4 at rate 8, or of 3x3 at rate 12, looks at what the 7x7 one at
-    rate 4 looks at. The logits and the multi-scale features keep the values they have.
+    rate 4 looks at. For images of other channels the first kernel is inflated
+    (`weights.inflation`). The logits and the multi-scale features keep the values they have.
 
     Args:
         model: A network with the encoder vgg_16.
@@ -61,13 +63,20 @@ def initialize_from_keras_vgg16(
         skipped |= {name: "last layers" for name in stored if name.startswith("fc")}
     found = {name: s for name, s in sources.items() if s in stored.keys() - skipped.keys()}
     shapes = {name: _shape(stored[source]) for name, source in found.items()}
-    _check_sizes(weights, shapes)
+    rgb_kernels = {
+        name
+        for name in image_kernels(model) & found.keys()
+        if is_inflatable(shapes[name], tuple(weights[name].shape))
+    }
+    _check_sizes(weights, {name: shapes[name] for name in shapes if name not in rgb_kernels})
     for name, source in found.items():
         value = keras.ops.convert_to_numpy(stored[source]).reshape(shapes[name])
         if source == "block1_conv1/weights":
             value = value[:, :, ::-1]
+        if name in rgb_kernels:
+            value = inflated(value, weights[name].shape[2])
         weights[name].assign(_subsampled(value, tuple(weights[name].shape)))
-    return _report(path_or_name, weights, found, stored, skipped)
+    return _report(path_or_name, weights, found, stored, skipped, rgb_kernels)
 
 
 def _source(name: str) -> str | None:
@@ -147,6 +156,7 @@ def _report(
     found: Mapping[str, str],
     stored: Collection[str],
     skipped: Mapping[str, str],
+    rgb_kernels: Collection[str],
 ) -> LoadReport:
     return LoadReport(
         checkpoint=path_or_name,
@@ -156,4 +166,5 @@ def _report(
         unused=sorted(set(stored) - set(found.values()) - set(skipped)),
         skipped=dict(sorted(skipped.items())),
         transferred=[],
+        inflated=sorted(rgb_kernels),
     )

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from deeplab_tf.data.output import temporary_sibling, write_file
 from deeplab_tf.weights.checkpoint import Checkpoint, LoadReport, is_of_a_run, reference_name
+from deeplab_tf.weights.inflation import image_kernels, inflated, is_inflatable
 from deeplab_tf.weights.native import Misfit, find_misfit, listed
 
 # What slim's classifiers have in the encoder's scope and our encoders have not.
@@ -64,7 +65,8 @@ def initialize_from_checkpoint(
     """Sets the weights that a checkpoint has, to train from (the reference's `get_model_init_fn`).
 
     Differs: what is missing is reported; to find nothing of the encoder is an error; the channels
-    of the logits follow their classes if both sides' names are known.
+    of the logits follow their classes if both sides' names are known; kernels for RGB images are
+    inflated where the network's images have other channels (`weights.inflation`).
 
     Args:
         model: The network.
@@ -104,6 +106,13 @@ def initialize_from_checkpoint(
         _check_class_names(model, checkpoint, here, there)
         for name in logits & values.keys():
             values[name] = _transferred(weights[name], values[name], here, there)
+    rgb_kernels = {
+        name
+        for name in image_kernels(model) & values.keys()
+        if is_inflatable(values[name].shape, tuple(weights[name].shape))
+    }
+    for name in rgb_kernels:
+        values[name] = inflated(values[name], weights[name].shape[2])
     misfit = find_misfit(found, {name: value.shape for name, value in values.items()})
     if misfit.differing:
         raise ValueError(
@@ -112,7 +121,7 @@ def initialize_from_checkpoint(
         )
     for name, value in values.items():
         weights[name].assign(value)
-    return checkpoint.report(weights, loaded=values, transferred=common)
+    return checkpoint.report(weights, loaded=values, transferred=common, inflated=rgb_kernels)
 
 
 def save_tf1_checkpoint(
@@ -222,6 +231,13 @@ def _strict_hint(model: keras.Model, checkpoint: Checkpoint, misfit: Misfit) -> 
             " or train it from there with --tf_initial_checkpoint and "
             "--initialize_last_layer=false."
         )
+    if misfit.differing and misfit.differing.keys() <= image_kernels(model):
+        channels = _image_channels(model, checkpoint)
+        return (
+            f"\nThe checkpoint is for images of {channels} channels: build the network with "
+            f"input_channels={channels}"
+            + (", or train it from there with --tf_initial_checkpoint." if channels == 3 else ".")
+        )
     if misfit.missing and not any(name.startswith(encoder) for name in misfit.missing):
         return "\nThe encoder is there: backbone_only=True loads only that."
     return ""
@@ -229,6 +245,12 @@ def _strict_hint(model: keras.Model, checkpoint: Checkpoint, misfit: Misfit) -> 
 
 def _remedy(model: keras.Model, checkpoint: Checkpoint, misfit: Misfit) -> str:
     """What to do if the shapes of a starting point are not the network's."""
+    if misfit.differing.keys() <= image_kernels(model):
+        return (
+            f"\nThe checkpoint is for images of {_image_channels(model, checkpoint)} channels, the "
+            f"network for {model.input_shape[-1]}: give one for RGB images, of which any others "
+            "can be made, or for as many channels."
+        )
     if any(name.startswith(_encoder_scope(model)) for name in misfit.differing):
         return "\nGive a checkpoint of the same encoder: --model_variant, --depth_multiplier."
     if misfit.differing.keys() <= _logits_weights(model):
@@ -241,6 +263,14 @@ def _remedy(model: keras.Model, checkpoint: Checkpoint, misfit: Misfit) -> str:
     return (
         "\nAdd --initialize_last_layer=false, without --last_layers_contain_logits_only, to train "
         "the head anew."
+    )
+
+
+def _image_channels(model: keras.Model, checkpoint: Checkpoint) -> int:
+    return next(
+        checkpoint.shapes[name][2]
+        for name in sorted(image_kernels(model))
+        if name in checkpoint.shapes
     )
 
 

@@ -62,6 +62,14 @@ def assert_refused(samples, tmp_path, *messages, error=ValueError, **options):
     assert not (tmp_path / "new" / "out").exists(), "something was written"
 
 
+def test_reader_and_description_must_agree_on_the_images(tmp_path):
+    samples = write_samples(tmp_path / "in", random_masks())
+    message = "s0: was read as (input_channels, bit_depth) = (1, 8), the data set has (3, 8)"
+    assert_refused(samples, tmp_path, message, read=FileReader(input_channels=1))
+    message = "was read as (input_channels, bit_depth) = (3, 8), the data set has (3, 16)"
+    assert_refused(samples, tmp_path, message, bit_depth=16)
+
+
 @pytest.mark.parametrize("palette", [None, voc_colormap(256).tobytes()], ids=["grey", "palette"])
 def test_records_hold_the_files(tmp_path, palette):
     samples = write_samples(tmp_path / "in", random_masks(), palette=palette)

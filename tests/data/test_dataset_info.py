@@ -28,6 +28,40 @@ def test_the_file_is_plain_json(tmp_path):
     assert fields["palette"] == [[0, 0, 0], [255, 128, 0]]
 
 
+def test_images_are_8_bit_rgb_unless_the_file_says_otherwise(tmp_path):
+    DatasetInfo(**FIELDS).save(tmp_path)
+    assert json.loads((tmp_path / "dataset.json").read_text("utf-8")).keys() == FIELDS.keys()
+    info = DatasetInfo.load(tmp_path)
+    assert (info.input_channels, info.bit_depth, info.value_range) == (3, 8, (0, 255))
+    assert info.stores_input
+    others = {"input_channels": 5, "bit_depth": 16, "value_range": (0.5, 4095)}
+    for fields in (others, {"input_channels": 1}, {"bit_depth": 16}, {"value_range": (9, 99.5)}):
+        DatasetInfo(**FIELDS, **fields).save(tmp_path)
+        stored = json.loads((tmp_path / "dataset.json").read_text("utf-8"))
+        assert stored.keys() == FIELDS.keys() | fields.keys()
+        assert DatasetInfo.load(tmp_path) == DatasetInfo(**FIELDS, **fields)
+        assert DatasetInfo.load(tmp_path).stores_input == (fields == {"input_channels": 1})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("input_channels", 0, "input_channels must be 1 or more, found 0"),
+        ("input_channels", "3", "input_channels must be 1 or more, found '3'"),
+        ("bit_depth", 12, "bit_depth must be 8 or 16, found 12"),
+        ("value_range", [255, 0], r"value_range must be two numbers.* found \(255, 0\)"),
+        ("value_range", [0], r"value_range must be two numbers.* found \(0,\)"),
+        ("value_range", ["0", "1"], "value_range must be two numbers"),
+        ("value_range", 255, "value_range must be two numbers.* found 255"),
+        ("value_range", [0, float("inf")], "value_range must be two numbers"),
+    ],
+)
+def test_what_images_cannot_be(tmp_path, field, value, message):
+    (tmp_path / "dataset.json").write_text(json.dumps({**FIELDS, field: value}))
+    with pytest.raises(ValueError, match=rf"dataset\.json: {message}"):
+        DatasetInfo.load(tmp_path)
+
+
 def test_a_missing_file_says_how_to_make_one(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"dataset\.json not found.*build_folder_data\.py"):
         DatasetInfo.load(tmp_path)

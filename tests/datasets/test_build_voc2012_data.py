@@ -65,6 +65,29 @@ def test_another_data_set_in_the_same_layout(script, voc, tmp_path):
     assert (voc["output_dir"] / "val-00000-of-00001.tfrecord").is_file()
 
 
+def test_arrays_of_five_channels_in_the_same_layout(script, voc, capsys):
+    arrays = {}
+    for index, path in enumerate(sorted(voc["image_folder"].iterdir())):
+        height, width = np.asarray(Image.open(path)).shape[:2]
+        path.unlink()
+        rng = np.random.default_rng(index)
+        arrays[path.stem] = rng.integers(100, 900, (height, width, 5), np.uint16)
+        np.save(path.with_suffix(".npy"), arrays[path.stem])
+    script("build_voc2012_data", **voc, input_channels=5, bit_depth=16)
+    info = DatasetInfo.load(voc["output_dir"])
+    assert (info.input_channels, info.bit_depth, info.value_range) == (5, 16, (0, 65535))
+    assert "--value_range=100,899 uses all of it." in capsys.readouterr().out
+    for serialized in tf.data.TFRecordDataset(records.split_files(voc["output_dir"], "trainval")):
+        feature = tf.train.Example.FromString(serialized.numpy()).features.feature
+        example = records.parse_example(serialized)
+        array = arrays[example["filename"].numpy().decode()]
+        stored = (feature[f"image/{key}"].int64_list.value[0] for key in ("height", "width"))
+        assert tuple(stored) == array.shape[:2]
+        assert feature["image/channels"].int64_list.value[0] == 5
+        image = records.decode_image(example["image_bytes"], channels=5, bit_depth=16)
+        np.testing.assert_array_equal(image, array)
+
+
 def test_bad_input_is_a_message_and_an_exit_code(script_process, voc, tmp_path):
     (voc["semantic_segmentation_folder"] / "x2.png").unlink()
     process = script_process("build_voc2012_data", **voc)
