@@ -50,6 +50,7 @@ def train() -> None:
         val_interval_steps=FLAGS.val_interval_steps,
         save_interval_secs=FLAGS.save_interval_secs,
         log_steps=FLAGS.log_steps,
+        skip_corrupt=FLAGS.skip_corrupt,
     )
     print(f"Checkpoints and config.json are in {FLAGS.train_logdir}.")
     if scores is not None:
@@ -66,6 +67,7 @@ def evaluate() -> None:
     info = inputs.records()
     split = inputs.split(info, "eval_split")
     widths, around = _trimap_widths(), FLAGS.trimap_around
+    sound = inputs.sound_records(info, split)
     for checkpoint in inputs.checkpoints(FLAGS.checkpoint_dir):
         card = cards.card_of(
             checkpoint, FLAGS.checkpoint_dir, crop_flag="eval_crop_size", info=info
@@ -76,12 +78,12 @@ def evaluate() -> None:
         )
         scores, bands = evaluation.evaluate_trimaps(
             predict_labels,
-            inputs.examples(info, split, card.inference),
+            inputs.examples(info, split, card.inference, sound=sound),
             widths=widths,
             around=around,
             num_classes=info.num_classes,
             ignore_label=info.ignore_label,
-            total=info.splits[split],
+            total=sound.count if sound else info.splits[split],
         )
         print(metrics.format_scores(scores, info.class_names))
         result = {
@@ -92,6 +94,8 @@ def evaluate() -> None:
             "inference": dataclasses.asdict(card.inference),
             **metrics.scores_to_json(scores, info.class_names),
         }
+        if sound:
+            result["corrupt_records"] = sound.to_json()
         if widths:
             print("\n" + boundary.format_trimap_scores(bands, scores, around=around))
             result["trimaps"] = boundary.trimap_scores_to_json(
@@ -111,18 +115,20 @@ def visualize() -> None:
             "Give either --dataset_dir (a folder of records) or --images (files or folders)."
         )
     # Bad input is found before the network is built.
-    files, info, split = [], None, ""
+    files, info, split, sound = [], None, "", None
     if FLAGS.images is not None:
         files = image_files.find_images(FLAGS.images)
     else:
         info = inputs.records()
         split = inputs.split(info, "vis_split")
+        sound = inputs.sound_records(info, split)
     checkpoint = inputs.located(FLAGS.checkpoint_dir)
     card = cards.card_of(checkpoint, FLAGS.checkpoint_dir, crop_flag="vis_crop_size", info=info)
     if info is None:
         examples, total = image_files.file_examples(files), len(files)
     else:
-        examples, total = inputs.examples(info, split, card.inference), info.splits[split]
+        examples = inputs.examples(info, split, card.inference, sound=sound)
+        total = sound.count if sound else info.splits[split]
     predict_labels = evaluation.label_predictor(
         inputs.load_model(card, checkpoint), card.model, card.inference, resize=info is None
     )

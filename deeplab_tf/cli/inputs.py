@@ -150,15 +150,31 @@ def palette(info: DatasetInfo) -> Any:
     return colors[: info.num_classes]
 
 
-def examples(info: DatasetInfo, split: str, inference: InferenceConfig) -> Iterator[Any]:
+def sound_records(info: DatasetInfo, split: str) -> Any:
+    """With --skip_corrupt the records that can be read, of which it tells; else None."""
+    from deeplab_tf.data.damage import find_sound_records
+
+    if not FLAGS.skip_corrupt:
+        return None
+    sound = find_sound_records(FLAGS.dataset_dir, split, info=info)
+    print(sound.report())
+    return sound
+
+
+def examples(
+    info: DatasetInfo, split: str, inference: InferenceConfig, *, sound: Any = None
+) -> Iterator[Any]:
     """The examples of a split at the size that the network is to see, as numpy arrays."""
     from deeplab_tf.data import pipeline
+    from deeplab_tf.data.damage import naming_damage
 
-    return pipeline.evaluation_examples(
+    dataset = pipeline.evaluation_examples(
         FLAGS.dataset_dir,
         split,
         info=info,
         min_resize_value=inference.min_resize_value,
         max_resize_value=inference.max_resize_value,
         resize_factor=inference.resize_factor,
-    ).as_numpy_iterator()
+        sound=sound,
+    )
+    return naming_damage(dataset.as_numpy_iterator(), FLAGS.dataset_dir, split, info=info)

@@ -9,12 +9,14 @@ iterator state.
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.data import augment, records
-from deeplab_tf.data.dataset_info import DatasetInfo
+from deeplab_tf.data.damage import SoundRecords
+from deeplab_tf.data.dataset_info import FILENAME, DatasetInfo
 
 # Serialized records kept in memory for shuffling. Records further apart than this are mixed by
 # shuffling the files and reading many of them in turns.
@@ -24,6 +26,15 @@ _FILES_AT_ONCE = 16
 _JPEG_START = b"\xff\xd8\xff"
 
 _Resizer = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+class _Source(NamedTuple):
+    """The files of a split: their number and bytes, their records, and how to read file i."""
+
+    num_files: int
+    num_bytes: int
+    num_records: int
+    read: Callable[[tf.Tensor], tf.data.Dataset]
 
 
 def training_batches(
@@ -42,6 +53,7 @@ def training_batches(
     min_resize_value: int | None = None,
     max_resize_value: int | None = None,
     resize_factor: int | None = None,
+    sound: SoundRecords | None = None,
 ) -> tf.data.Dataset:
     """Endless augmented batches: resize to range, random scale, pad, random crop, random flip.
 
@@ -65,6 +77,7 @@ def training_batches(
         min_resize_value: Shorter side after the resize to range; None for no such resize.
         max_resize_value: Largest longer side after it; None for no limit.
         resize_factor: See `augment.resize_to_range_size`.
+        sound: The records to read, of this split; None for all, where damage is an error.
 
     Returns:
         Pairs of images, uint8 [batch_size, crop_h, crop_w, 3], and labels, uint8 [batch_size,
@@ -78,8 +91,7 @@ def training_batches(
         ValueError: The data set has no such split, its files are empty, or a resize lacks
             `min_resize_value`.
     """
-    paths = _files(dataset_dir, split, info=info)
-    count = info.splits[split]
+    source = _source(dataset_dir, split, info=info, sound=sound)
     draw_crop = partial(
         augment.random_crop,
         crop_size=crop_size,
@@ -96,9 +108,9 @@ def training_batches(
         image_canvas=np.full((*crop_size, 3), np.rint(mean_pixel).astype(np.uint8)),
         label_canvas=np.full(crop_size, info.ignore_label, np.uint8),
     )
-    shuffled_epoch = partial(_shuffled_epoch, paths=paths, count=count, seed=seed)
+    shuffled_epoch = partial(_shuffled_epoch, source=source, seed=seed)
     first_example = start_step * batch_size
-    first_epoch, first_in_epoch = divmod(first_example, count)
+    first_epoch, first_in_epoch = divmod(first_example, source.num_records)
     return (
         tf.data.Dataset.counter(first_epoch)
         .flat_map(shuffled_epoch)
@@ -118,6 +130,7 @@ def evaluation_examples(
     min_resize_value: int | None = None,
     max_resize_value: int | None = None,
     resize_factor: int | None = None,
+    sound: SoundRecords | None = None,
 ) -> tf.data.Dataset:
     """The examples of a split, once, in the order of the records, unbatched and unpadded.
 
@@ -128,6 +141,7 @@ def evaluation_examples(
         min_resize_value: Shorter side after the resize to range; None for no such resize.
         max_resize_value: Largest longer side after it; None for no limit.
         resize_factor: See `augment.resize_to_range_size`.
+        sound: The records to read, of this split; None for all, where damage is an error.
 
     Returns:
         Dictionaries of "image", uint8 [h, w, 3] or, resized, float32, "label", uint8 [h, w], and
@@ -138,7 +152,7 @@ def evaluation_examples(
         ValueError: The data set has no such split, its files are empty, or a resize lacks
             `min_resize_value`.
     """
-    paths = _files(dataset_dir, split, info=info)
+    source = _source(dataset_dir, split, info=info, sound=sound)
     resize = _resizer(min_resize_value, max_resize_value, resize_factor)
 
     def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -150,42 +164,54 @@ def evaluation_examples(
         return {"image": image, "label": label, "filename": example["filename"]}
 
     return (
-        tf.data.TFRecordDataset(paths)
-        .apply(tf.data.experimental.assert_cardinality(info.splits[split]))
+        tf.data.Dataset.range(source.num_files)
+        .flat_map(source.read)
+        .apply(tf.data.experimental.assert_cardinality(source.num_records))
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def _shuffled_epoch(
-    epoch: tf.Tensor, *, paths: list[str], count: int, seed: int
-) -> tf.data.Dataset:
+def _shuffled_epoch(epoch: tf.Tensor, *, source: _Source, seed: int) -> tf.data.Dataset:
     # Shuffling mixes in the program's global seed, unless the graph traced here forgets it.
     tf.compat.v1.set_random_seed(None)
     epoch_seed = tf.random.stateless_uniform(
         [], [tf.constant(seed, tf.int64), epoch], None, None, dtype=tf.int64, alg="philox"
     )
-    files = tf.data.Dataset.from_tensor_slices(paths)
-    files = files.shuffle(len(paths), seed=epoch_seed, reshuffle_each_iteration=False)
-    serialized = files.interleave(tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE)
-    mean_bytes = sum(map(os.path.getsize, paths)) / count
-    return serialized.apply(tf.data.experimental.assert_cardinality(count)).shuffle(
-        min(count, int(_SHUFFLE_BYTES / mean_bytes) + 1),
+    files = tf.data.Dataset.range(source.num_files)
+    files = files.shuffle(source.num_files, seed=epoch_seed, reshuffle_each_iteration=False)
+    serialized = files.interleave(source.read, cycle_length=_FILES_AT_ONCE)
+    mean_bytes = source.num_bytes / source.num_records
+    return serialized.apply(tf.data.experimental.assert_cardinality(source.num_records)).shuffle(
+        min(source.num_records, int(_SHUFFLE_BYTES / mean_bytes) + 1),
         seed=epoch_seed,
         reshuffle_each_iteration=False,
     )
 
 
-def _files(dataset_dir: str | os.PathLike[str], split: str, *, info: DatasetInfo) -> list[str]:
+def _source(
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    *,
+    info: DatasetInfo,
+    sound: SoundRecords | None,
+) -> _Source:
     """The record files of a split that exists and is not empty."""
     info.check_split(split)
+    if sound is not None:
+        num_bytes = sum(os.path.getsize(shard.path) for shard in sound.shards)
+        return _Source(len(sound.shards), num_bytes, sound.count, sound.reader())
     paths = records.split_files(dataset_dir, split)
-    if not any(map(os.path.getsize, paths)):
+    num_bytes = sum(map(os.path.getsize, paths))
+    if not num_bytes:
         raise ValueError(
-            f"the {len(paths)} files of {paths[0]} hold no record, but dataset.json states "
+            f"the {len(paths)} files of {paths[0]} hold no record, but {FILENAME} states "
             f"{info.splits[split]} for split {split!r}; copy the folder again, or convert again"
         )
-    return paths
+    names = tf.constant(paths)
+    return _Source(
+        len(paths), num_bytes, info.splits[split], lambda i: tf.data.TFRecordDataset(names[i])
+    )
 
 
 def _augmented(
@@ -258,7 +284,7 @@ def _decode_label(example: dict[str, tf.Tensor], *, info: DatasetInfo) -> tf.Ten
             [
                 "The label of ",
                 example["filename"],
-                " holds the value ",
+                records.WRONG_VALUE,
                 tf.strings.as_string(value),
                 f", which is neither one of the {info.num_classes} classes of {info.name} "
                 f"(0 to {info.num_classes - 1}) nor the ignore label {info.ignore_label}. Correct "
@@ -308,7 +334,7 @@ def _check_size(
         [
             "Image and label of",
             filename,
-            "must have one size, found (height, width)",
+            records.WRONG_SIZE,
             image_size,
             label_size,
             "Convert the data again with a script of datasets/, which finds such pairs.",
