@@ -197,22 +197,16 @@ def naming_damage(
 def record_damage(data: bytes) -> str | None:
     """What makes a record with right checksums unusable; None if it can be parsed and decoded."""
     try:
-        features = tf.train.Example.FromString(data).features.feature
-    except DecodeError:
-        return "it is no tf.train.Example"
-    expected = (records.IMAGE, records.LABEL)
-    if any(not features[key].bytes_list.value for key in expected if key in features) or any(
-        key not in features for key in expected
-    ):
-        found = ", ".join(sorted(features)) or "none"
-        return (
-            f"it has other features: expected bytes in {' and '.join(expected)}, found the "
-            f"features {found}"
-        )
-    try:
         example = records.parse_example(tf.constant(data))
     except _ERRORS as error:
+        if _feature_names(data) is None:
+            return "it is no tf.train.Example"
         return f"it cannot be parsed: {records.error_words(error)}"
+    if not (example["image_bytes"].numpy() and example["label_bytes"].numpy()):
+        return (
+            f"it has other features: expected bytes in {records.IMAGE} and {records.LABEL}, found "
+            f"the features {', '.join(_feature_names(data) or ['none'])}"
+        )
     name = example["filename"].numpy().decode(errors="replace")
     try:
         records.decode_image(example["image_bytes"])
@@ -225,6 +219,14 @@ def record_damage(data: bytes) -> str | None:
     except _ERRORS as error:
         return f"the label of {name!r} does not decode: {records.error_words(error)}"
     return None
+
+
+def _feature_names(data: bytes) -> list[str] | None:
+    # TensorFlow parses some bytes that protobuf does not, so this is for messages only.
+    try:
+        return sorted(tf.train.Example.FromString(data).features.feature)
+    except DecodeError:
+        return None
 
 
 def _examined(path: str) -> Iterator[Record | Damage]:

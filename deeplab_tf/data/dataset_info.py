@@ -121,6 +121,8 @@ def _from_json(fields: Any) -> dict[str, Any]:
     if not isinstance(fields, dict) or set(fields) != expected:
         found = sorted(fields) if isinstance(fields, dict) else type(fields).__name__
         raise ValueError(f"expected the fields {sorted(expected)}, found {found}")
+    if not isinstance(fields["class_names"], list):
+        raise ValueError(f"class_names must be a list, found {fields['class_names']!r}")
     return {
         **fields,
         "class_names": tuple(fields["class_names"]),

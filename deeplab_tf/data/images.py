@@ -2,6 +2,7 @@
 
 import io
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +43,29 @@ def load_image(data: bytes, path: str | os.PathLike[str]) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
+        if image.format == "PNG":
+            _check_png(data)
     except UnidentifiedImageError:
         raise ValueError(f"{path}: no image of a known kind, or a damaged one") from None
     except Exception as error:  # Damaged files raise OSError, SyntaxError, struct.error and others.
         raise ValueError(f"{path}: damaged or truncated ({error})") from error
     return image
+
+
+def _check_png(data: bytes) -> None:
+    """Raises ValueError if a chunk of a PNG is damaged.
+
+    Pillow does not look at all of them; TensorFlow does, and would refuse the file in a record.
+    """
+    start, kind = 8, b""
+    while kind != b"IEND":
+        end = start + 12 + int.from_bytes(data[start : start + 4])
+        if end > len(data):
+            raise ValueError("the PNG ends early")
+        kind = data[start + 4 : start + 8]
+        if zlib.crc32(data[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
+            raise ValueError(f"wrong checksum in the PNG's chunk {kind!r}")
+        start = end
 
 
 def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
@@ -60,7 +79,8 @@ def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
         ValueError: It is no image, a damaged one, or one of floats.
     """
     image = load_image(Path(path).read_bytes(), path)
-    return np.asarray(ImageOps.exif_transpose(_to_rgb(image, path)))
+    rgb = _to_rgb(image, path)
+    return np.asarray(rgb if _orientation(image) == 1 else ImageOps.exif_transpose(rgb))
 
 
 def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) -> EncodedImage:
@@ -85,7 +105,7 @@ def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) ->
     data = Path(path).read_bytes()
     image = load_image(data, path)
     stored_size = (image.height, image.width)
-    orientation = image.getexif().get(_ORIENTATION, 1)
+    orientation = _orientation(image)
     shown_size = stored_size[::-1] if orientation >= 5 else stored_size
     if mask_size not in (stored_size, shown_size):
         raise ValueError(
@@ -108,6 +128,15 @@ def encode_image(path: str | os.PathLike[str], *, mask_size: tuple[int, int]) ->
     else:
         pixels.save(buffer, "PNG")
     return EncodedImage(buffer.getvalue(), "jpeg" if lossy else "png", mask_size, turned)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 if there is none that can be read, as viewers take it."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # Damaged EXIF raises SyntaxError, struct.error and others.
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:

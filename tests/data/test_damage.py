@@ -275,6 +275,16 @@ def test_sound_data_give_the_same_batches_either_way(folder):
             np.testing.assert_array_equal(tensor, other)
 
 
+def test_what_tensorflow_parses_is_sound_although_protobuf_does_not(folder):
+    """A name that is no UTF-8, of a feature that is not read."""
+    foreign = tf.train.Example()
+    foreign.features.feature["image/note"].int64_list.value.append(1)
+    note = foreign.SerializeToString().replace(b"note", b"n\xff\xffe")
+    replace_record(folder / shard_name(1), example(5) + note)
+    assert len(evaluated(folder)) == COUNT
+    assert damage.find_sound_records(folder, "train", info=INFO).count == COUNT
+
+
 # --- Numbers of records ---------------------------------------------------------------------------
 
 
