@@ -136,7 +136,7 @@ def _orientation(image: Image.Image) -> int:
         orientation = image.getexif().get(_ORIENTATION)
     except Exception:  # Damaged EXIF raises SyntaxError, struct.error and others.
         return 1
-    return orientation if orientation in range(1, 9) else 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
