@@ -2,7 +2,7 @@
 # The first target that runs makes .venv; it is installed again only when the requirements change.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow golden check format clean
+.PHONY: help demo test slow golden fuzz check format clean
 
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
@@ -61,7 +61,7 @@ demo: $(INSTALLED)  ## train, evaluate, draw and export a small model on generat
 # --- tests and tools ------------------------------------------------------------------------------
 
 test: $(INSTALLED)  ## set up and run the tests (what CI runs)
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow and not fuzz"
 
 slow: $(INSTALLED)  ## run the tests that `make test` leaves out
 	$(PY) -m pytest -m slow
@@ -69,11 +69,14 @@ slow: $(INSTALLED)  ## run the tests that `make test` leaves out
 golden: $(INSTALLED)  ## run only the comparisons with the original implementation
 	$(PY) -m pytest -m golden
 
+fuzz: $(INSTALLED)  ## try thousands of damaged images, masks, tables and records (5 minutes)
+	$(PY) -m pytest tests/fuzz -m fuzz
+
 check: $(INSTALLED)  ## formatting, lint, types, then the tests: run before every commit
 	$(PY) -m ruff format --check
 	$(PY) -m ruff check
 	$(PY) -m mypy
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow and not fuzz"
 
 format: $(INSTALLED)  ## format the code and apply the linter's safe fixes
 	$(PY) -m ruff check --fix --exit-zero

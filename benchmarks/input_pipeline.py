@@ -1,20 +1,34 @@
-"""Measures the training input pipeline against a plain one: images per second.
+"""Measures the training input pipeline against others, side by side: images per second.
 
-    python -m benchmarks.input_pipeline
+    python -m benchmarks.input_pipeline [--peer_python=/path/to/python]
 
-Both read the same generated records, the size of PASCAL VOC's (500x375 JPEG and PNG mask), scale by
-0.5 to 2 in steps of 0.25, pad, crop 513x513, flip, and batch by 8. The plain pipeline is the one
-everybody writes first: decode, cast to float, resize all, pad, crop, flip; once with a serial map
-and once with a parallel one. All run in turns in one process, because machines drift; the medians
-count. Processor time per image is printed too: it is what a training on the same cores loses.
+All prepare the same generated images, the size of PASCAL VOC's (500x375 JPEG and PNG mask): scale
+by 0.5 to 2 in steps of 0.25, pad, crop 513x513, flip, and batch by 8. The others are
+
+* the tf.data pipeline everybody writes first: decode, cast to float, resize all, pad, crop, flip;
+  once with a serial map and once with a parallel one;
+* a PyTorch DataLoader with two workers that does the same by OpenCV: once it hands over uint8, as
+  we do, and leaves the rest to the model; once float32, normalised at the end as torchvision does;
+  once float32 from the start. It needs torch, here (the extra "bench") or in the Python that
+  --peer_python names; without it the table lacks these rows.
+
+"decode only" reads, parses and decodes, and is what no pipeline over these files can exceed. All
+run in turns, because machines drift; the medians count. Processor time per image, of all processes,
+is printed too: it is what a training on the same cores loses, and on a busy machine the steadier
+number.
 """
 
+import argparse
+import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +44,8 @@ NUM_RECORDS = 100
 BATCH_SIZE = 8
 JPEG_QUALITY = 83  # makes about 80 kB of these images, what VOC's have
 
-REPEATS = 7
+PEER_FORMS = ("uint8", "float32 last", "float32 first")
+
 WARM_UP_BATCHES = 12
 TIMED_BATCHES = 40
 
@@ -57,16 +72,19 @@ def make_label(rng: np.random.Generator) -> np.ndarray:
     return label
 
 
-def write_records(folder: str) -> DatasetInfo:
-    """Writes one shard of the split "train" and returns its description."""
+def write_images(folder: str) -> DatasetInfo:
+    """Writes one shard of the split "train", and its images as files; returns its description."""
     rng = np.random.default_rng(0)
     path = os.path.join(folder, records.shard_name("train", 0, 1))
     with tf.io.TFRecordWriter(path) as writer:
         for index in range(NUM_RECORDS):
-            jpeg = tf.io.encode_jpeg(make_image(rng), quality=JPEG_QUALITY)
+            jpeg = tf.io.encode_jpeg(make_image(rng), quality=JPEG_QUALITY).numpy()
+            png = tf.io.encode_png(make_label(rng)[..., None]).numpy()
+            Path(folder, f"{index:03d}.jpg").write_bytes(jpeg)
+            Path(folder, f"{index:03d}.png").write_bytes(png)
             example = records.make_example(
-                image_bytes=jpeg.numpy(),
-                label_bytes=tf.io.encode_png(make_label(rng)[..., None]).numpy(),
+                image_bytes=jpeg,
+                label_bytes=png,
                 filename=str(index),
                 height=HEIGHT,
                 width=WIDTH,
@@ -118,6 +136,24 @@ def plain_batches(folder: str, *, parallel: bool) -> tf.data.Dataset:
     )
 
 
+def decoded(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes image and label and keeps a pixel of each."""
+    example = records.parse_example(serialized)
+    image = tf.io.decode_jpeg(example["image_bytes"], channels=3)
+    return image[0, 0, 0], records.decode_label(example["label_bytes"])[0, 0]
+
+
+def decoded_batches(folder: str) -> tf.data.Dataset:
+    """Reading and decoding alone."""
+    return (
+        tf.data.TFRecordDataset(records.split_files(folder, "train"))
+        .repeat()
+        .map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(BATCH_SIZE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
 def our_batches(folder: str, info: DatasetInfo) -> tf.data.Dataset:
     """The library's pipeline."""
     return training_batches(
@@ -147,28 +183,88 @@ def measure(make_batches: Callable[[], tf.data.Dataset]) -> tuple[float, float]:
     return images / seconds, 1e3 * (time.process_time() - processor_start) / images
 
 
-def main() -> None:
-    """Makes the records, measures in turns, prints the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        info = write_records(folder)
-        pipelines = {
-            "plain, serial map": partial(plain_batches, folder, parallel=False),
-            "plain, parallel map": partial(plain_batches, folder, parallel=True),
-            "deeplab_tf": partial(our_batches, folder, info),
+class Peer:
+    """The process of benchmarks.input_pipeline_peer."""
+
+    def __init__(self, python: str, folder: str):
+        settings = {
+            "crop": CROP,
+            "ignore_label": IGNORE_LABEL,
+            "batch_size": BATCH_SIZE,
+            "warm_up": WARM_UP_BATCHES,
+            "timed": TIMED_BATCHES,
+            "forms": PEER_FORMS,
         }
-        measured = {name: [] for name in pipelines}
-        for _ in range(REPEATS):
-            for name, make_batches in pipelines.items():
-                measured[name].append(measure(make_batches))
-    medians = {
-        name: [statistics.median(values) for values in zip(*runs, strict=True)]
-        for name, runs in measured.items()
-    }
-    serial, parallel = medians["plain, serial map"][0], medians["plain, parallel map"][0]
-    print(f"{'':20}{'images/s':>10}{'CPU ms/image':>14}{'x serial':>10}{'x parallel':>12}")
+        script = Path(__file__).with_name("input_pipeline_peer.py")
+        self.process = subprocess.Popen(
+            [python, script, folder, json.dumps(settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.versions = self._answer()
+
+    def measure(self, form: str) -> tuple[float, float]:
+        """As `measure`, of the DataLoader in one of `PEER_FORMS`."""
+        self.process.stdin.write(f"{form}\n")
+        self.process.stdin.flush()
+        rate, processor = self._answer()
+        return rate, processor
+
+    def close(self) -> None:
+        self.process.communicate()
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(self.process.communicate()[1].strip().splitlines()[-1])
+        return json.loads(line)
+
+
+def print_table(medians: dict[str, list[float]]) -> None:
+    """Prints rates, and ours over the others'."""
+    ours, processor_ours = medians["deeplab_tf"]
+    print(f"{'':28}{'images/s':>10}{'CPU ms/image':>14}{'ours is, times':>16}{'by CPU':>8}")
     for name, (rate, processor) in medians.items():
-        ratios = f"{rate / serial:10.2f}{rate / parallel:12.2f}"
-        print(f"{name:20}{rate:10.0f}{processor:14.2f}{ratios}")
+        ratios = f"{ours / rate:16.2f}{processor / processor_ours:8.2f}"
+        print(f"{name:28}{rate:10.0f}{processor:14.2f}{ratios}")
+
+
+def main() -> None:
+    """Makes the images, measures in turns, prints the table."""
+    parser = argparse.ArgumentParser(description="Measures the input pipeline against others.")
+    parser.add_argument("--peer_python", default=sys.executable, help="Python that has torch.")
+    parser.add_argument("--repeats", type=int, default=7, help="Turns; the medians count.")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        info = write_images(folder)
+        runs: dict[str, Callable[[], tuple[float, float]]] = {
+            "plain, serial map": partial(measure, partial(plain_batches, folder, parallel=False)),
+            "plain, parallel map": partial(measure, partial(plain_batches, folder, parallel=True)),
+            "deeplab_tf": partial(measure, partial(our_batches, folder, info)),
+            "decode only": partial(measure, partial(decoded_batches, folder)),
+        }
+        peer = None
+        try:
+            peer = Peer(options.peer_python, folder)
+            print("peer: PyTorch {torch}, OpenCV {cv2}".format(**peer.versions))
+            for form in PEER_FORMS:
+                runs[f"DataLoader, {form}"] = partial(peer.measure, form)
+        except RuntimeError as error:
+            print(f"no DataLoader: {error}; --peer_python=... names a Python with torch and cv2")
+        measured = {name: [] for name in runs}
+        for _ in range(options.repeats):
+            for name, run in runs.items():
+                measured[name].append(run())
+        if peer is not None:
+            peer.close()
+    print_table(
+        {
+            name: [statistics.median(values) for values in zip(*pairs, strict=True)]
+            for name, pairs in measured.items()
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,6 +17,7 @@ from deeplab_tf.backbones import get_backbone
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.data import pipeline
 from deeplab_tf.data.channels import display_rgb
+from deeplab_tf.data.damage import SoundRecords, find_sound_records, naming_damage
 from deeplab_tf.deeplab import build_deeplab
 from deeplab_tf.evaluation import evaluate, label_predictor
 from deeplab_tf.metrics import SegmentationScores
@@ -46,6 +47,7 @@ def train(
     val_interval_steps: int = 500,
     save_interval_secs: float = 1200,
     log_steps: int = 10,
+    skip_corrupt: bool = False,
 ) -> SegmentationScores | None:
     """Trains a network, or goes on where an earlier run in the same folder stopped.
 
@@ -63,6 +65,8 @@ def train(
         save_interval_secs: Seconds between checkpoints; one is always written at the end and when
             the run is interrupted with Ctrl-C.
         log_steps: Steps between the points of TensorBoard's curves.
+        skip_corrupt: Whether to look for damaged records before the first step and leave them out;
+            they are reported. If not, they are an error.
 
     Returns:
         The last validation's scores, or None if there was none.
@@ -70,13 +74,19 @@ def train(
     Raises:
         FileExistsError: `logdir` holds something else than a run with this card.
         FloatingPointError: The loss is no longer finite.
-        ValueError: A split does not exist, the label weights do not fit the classes, or the
-            initial checkpoint is not of this network.
+        ValueError: A split does not exist, the label weights do not fit the classes, the initial
+            checkpoint is not of this network, or a record is damaged.
     """
-    for split in filter(None, (train_split, val_split)):
+    splits = [split for split in (train_split, val_split) if split]
+    for split in splits:
         card.dataset.check_split(split)
     _check_card(card)
     _check_logdir(logdir, card)
+    sound = {}
+    if skip_corrupt:
+        for split in splits:
+            sound[split] = find_sound_records(dataset_dir, split, info=card.dataset)
+            tqdm.write(sound[split].report())
     keras.utils.set_random_seed(card.train.seed)
     model = build_deeplab(card.model)
     set_batch_norm(model, card.train)
@@ -92,7 +102,9 @@ def train(
 
     step = start_step = _steps_taken(optimizer)
     last_step = card.train.training_number_of_steps
-    batches = _batches(card, dataset_dir, train_split, start_step=start_step)
+    batches = _batches(
+        card, dataset_dir, train_split, start_step=start_step, sound=sound.get(train_split)
+    )
     # Here, because a run that cannot start leaves no folder behind.
     os.makedirs(logdir, exist_ok=True)
     card.save(logdir)
@@ -106,7 +118,15 @@ def train(
             if step % log_steps == 0:
                 summaries.scalars(step, **curves)
             if val_split and (step % val_interval_steps == 0 or step == last_step):
-                scores = _validate(predict_labels, card, dataset_dir, val_split, summaries, step)
+                scores = _validate(
+                    predict_labels,
+                    card,
+                    dataset_dir,
+                    val_split,
+                    summaries,
+                    step,
+                    sound=sound.get(val_split),
+                )
             if time.monotonic() - saved > save_interval_secs:
                 manager.save(checkpoint_number=step)
                 saved = time.monotonic()
@@ -145,26 +165,38 @@ def _initialize(
     tqdm.write(str(report))
 
 
-def input_examples(card: ModelCard, *, dataset_dir: str, split: str) -> tf.data.Dataset:
+def input_examples(
+    card: ModelCard, *, dataset_dir: str, split: str, sound: SoundRecords | None = None
+) -> tf.data.Dataset:
     """The examples that a run sees, in its order: see `pipeline.training_examples`.
 
     Args:
         card: The run.
         dataset_dir: Folder of records with its dataset.json.
         split: Split to train on.
+        sound: The records to read; None for all.
     """
-    return pipeline.training_examples(dataset_dir, split, **_pipeline_options(card))
+    return pipeline.training_examples(dataset_dir, split, sound=sound, **_pipeline_options(card))
 
 
-def _batches(card: ModelCard, dataset_dir: str, split: str, *, start_step: int) -> tf.data.Dataset:
+def _batches(
+    card: ModelCard,
+    dataset_dir: str,
+    split: str,
+    *,
+    start_step: int,
+    sound: SoundRecords | None,
+) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
     batches = pipeline.training_batches(
         dataset_dir,
         split,
         batch_size=card.data.batch_size,
         start_step=start_step,
+        sound=sound,
         **_pipeline_options(card),
     )
-    return batches.take(card.train.training_number_of_steps - start_step)
+    batches = batches.take(card.train.training_number_of_steps - start_step)
+    return naming_damage(batches, dataset_dir, split, info=card.dataset)
 
 
 def _pipeline_options(card: ModelCard) -> dict[str, Any]:
@@ -187,7 +219,7 @@ def _pipeline_options(card: ModelCard) -> dict[str, Any]:
 def _steps(
     step_function: Loss,
     optimizer: keras.optimizers.Optimizer,
-    batches: tf.data.Dataset,
+    batches: Iterable[tuple[tf.Tensor, tf.Tensor]],
     card: ModelCard,
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Takes the steps under a progress bar; yields each step's number and what to plot of it."""
@@ -225,6 +257,8 @@ def _validate(
     split: str,
     summaries: Summaries,
     step: int,
+    *,
+    sound: SoundRecords | None,
 ) -> SegmentationScores:
     """Scores predictions on a split, prints the result, and draws the first few examples."""
     info = card.dataset
@@ -235,13 +269,14 @@ def _validate(
         min_resize_value=card.inference.min_resize_value,
         max_resize_value=card.inference.max_resize_value,
         resize_factor=card.inference.resize_factor,
+        sound=sound,
     )
     scores = evaluate(
         predict_labels,
-        examples.as_numpy_iterator(),
+        naming_damage(examples.as_numpy_iterator(), dataset_dir, split, info=info),
         num_classes=info.num_classes,
         ignore_label=info.ignore_label,
-        total=info.splits[split],
+        total=int(examples.cardinality()),
     )
     tqdm.write(
         f"step {step}: mIoU {scores.mean_iou:.4f}, pixel accuracy {scores.pixel_accuracy:.4f} "

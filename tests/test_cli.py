@@ -19,6 +19,7 @@ from absl import app, flags
 from PIL import Image
 
 from deeplab_tf import cli, training
+from deeplab_tf.data import records
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.optimizers import MomentumOptimizer
 from deeplab_tf.weights import training_checkpoint
@@ -277,6 +278,93 @@ def test_rates_that_reach_beyond_the_crop_are_a_warning(place, monkeypatch, crop
     )
     assert done.code == 0
     assert ("lower --atrous_rates" in done.err) == warned
+
+
+# --- Damaged records ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def damaged(place):
+    """The records, but for one bit in the second one of each split."""
+    shutil.copytree(place / "data", place / "damaged")
+    for split in tiny_run.INFO.splits:
+        path = place / "damaged" / records.shard_name(split, 0, 1)
+        content = bytearray(path.read_bytes())
+        content[content.index(f"{split}_1".encode())] ^= 1
+        path.write_bytes(content)
+    return place / "damaged"
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py", "vis.py"])
+def test_a_damaged_record_ends_each_script(place, damaged, script, tmp_path):
+    arguments = {
+        "train.py": [f"--train_logdir={tmp_path}/new", "--training_number_of_steps=3"],
+        "eval.py": [f"--checkpoint_dir={place}/run"],
+        "vis.py": [f"--checkpoint_dir={place}/run", f"--vis_logdir={tmp_path}/new"],
+    }[script]
+    if script == "train.py":
+        arguments += [*NETWORK_FLAGS, "--train_crop_size=33,33", "--train_batch_size=2"]
+    done = run(script, f"--dataset_dir={damaged}", *arguments)
+    assert done.code == 1
+    split = "train" if script == "train.py" else "val"
+    assert f"{split}-00000-of-00001.tfrecord, record 1: the checksum of its data is" in done.err
+    assert "Copy that file again" in done.err or "Copy the file again" in done.err
+
+
+def test_damaged_records_can_be_left_out(place, damaged, tmp_path):
+    """The scores are those of a folder that never had them; the file of scores says so."""
+    good = tmp_path / "good"
+    shutil.copytree(place / "data", good)
+    path = good / records.shard_name("val", 0, 1)
+    kept = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    del kept[1]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in kept:
+            writer.write(record)
+    dataclasses.replace(tiny_run.INFO, splits={"val": 2}).save(good)
+    scores = {}
+    for folder, flags_given in ((good, []), (damaged, ["--skip_corrupt"])):
+        printed = succeed(
+            "eval.py",
+            f"--checkpoint_dir={place}/run",
+            f"--dataset_dir={folder}",
+            f"--eval_logdir={tmp_path}/scores",
+            *flags_given,
+        )
+        scores[folder] = json.loads((tmp_path / "scores/scores_val.json").read_text())
+    damage = "val-00000-of-00001.tfrecord, record 1: the checksum of its data is wrong"
+    assert f"Leaving out 1 of 3 records of val:\n  - {damage}" in printed
+    assert scores[damaged].pop("corrupt_records") == {
+        "left_out": 1,
+        "of": 3,
+        "files": ["val-00000-of-00001.tfrecord"],
+        "first": [damage],
+    }
+    assert scores[damaged] == scores[good]
+    printed = succeed(
+        "vis.py",
+        f"--checkpoint_dir={place}/run",
+        f"--dataset_dir={damaged}",
+        f"--vis_logdir={tmp_path}/drawn",
+        "--skip_corrupt",
+    )
+    assert "2 images" in printed
+    assert damage in printed
+
+
+def test_training_without_damaged_records(damaged, tmp_path):
+    printed = succeed(
+        "train.py",
+        f"--dataset_dir={damaged}",
+        f"--train_logdir={tmp_path}/new",
+        *NETWORK_FLAGS,
+        "--train_crop_size=33,33",
+        "--train_batch_size=2",
+        "--training_number_of_steps=3",
+        "--skip_corrupt",
+    )
+    assert "Leaving out 1 of 6 records of train:" in printed
+    assert "Leaving out 1 of 3 records of val:" in printed
 
 
 # --- Bad input ------------------------------------------------------------------------------------

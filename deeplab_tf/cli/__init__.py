@@ -12,7 +12,7 @@ from absl import app, logging
 
 from deeplab_tf.cli.commands import crf_search, evaluate, export, model_info, train, visualize
 from deeplab_tf.cli.flag_table import define_flags, report_obsolete_flags
-from deeplab_tf.data.records import READ_ERRORS
+from deeplab_tf.data.records import READ_ERRORS, error_words
 
 __all__ = ["crf_search", "evaluate", "export", "model_info", "run", "train", "visualize"]
 
@@ -36,13 +36,6 @@ def run(main: Callable[[], None], script: str) -> None:
         except KeyboardInterrupt:
             sys.exit(130)
         except (ValueError, OSError, FloatingPointError, ImportError, *READ_ERRORS) as error:
-            sys.exit(f"{os.path.basename(argv[0])}: error: {_message(error)}")
+            sys.exit(f"{os.path.basename(argv[0])}: error: {error_words(error)}")
 
     app.run(checked_main)
-
-
-def _message(error: Exception) -> str:
-    """What an error says; of an assertion in TensorFlow's graph, only the words we gave it."""
-    first_line = getattr(error, "message", str(error)).partition("\n")[0]
-    _, asserted, words = first_line.partition("assertion failed: ")
-    return words.strip("[]").replace("] [", " ") if asserted else str(error)

@@ -54,6 +54,7 @@ def train() -> None:
         val_interval_steps=FLAGS.val_interval_steps,
         save_interval_secs=FLAGS.save_interval_secs,
         log_steps=FLAGS.log_steps,
+        skip_corrupt=FLAGS.skip_corrupt,
     )
     print(f"Checkpoints and config.json are in {FLAGS.train_logdir}.")
     if scores is not None:
@@ -70,6 +71,7 @@ def evaluate() -> None:
     info = inputs.records()
     split = inputs.split(info, "eval_split")
     widths, around = _trimap_widths(), FLAGS.trimap_around
+    sound = inputs.sound_records(info, split)
     for checkpoint in inputs.checkpoints(FLAGS.checkpoint_dir):
         card = cards.card_of(
             checkpoint, FLAGS.checkpoint_dir, crop_flag="eval_crop_size", info=info
@@ -80,12 +82,12 @@ def evaluate() -> None:
         )
         scores, bands = evaluation.evaluate_trimaps(
             predict_labels,
-            inputs.examples(info, split, card.inference),
+            inputs.examples(info, split, card.inference, sound=sound),
             widths=widths,
             around=around,
             num_classes=info.num_classes,
             ignore_label=info.ignore_label,
-            total=info.splits[split],
+            total=sound.count if sound else info.splits[split],
         )
         print(metrics.format_scores(scores, info.class_names))
         result = {
@@ -96,6 +98,8 @@ def evaluate() -> None:
             "inference": dataclasses.asdict(card.inference),
             **metrics.scores_to_json(scores, info.class_names),
         }
+        if sound:
+            result["corrupt_records"] = sound.to_json()
         if widths:
             print("\n" + boundary.format_trimap_scores(bands, scores, around=around))
             result["trimaps"] = boundary.trimap_scores_to_json(
@@ -154,16 +158,18 @@ def _visualize_predictions() -> None:
             "Give either --dataset_dir (a folder of records) or --images (files or folders)."
         )
     # Bad input is found before the network is built.
-    info, split = None, ""
+    info, split, sound = None, "", None
     if FLAGS.dataset_dir is not None:
         info = inputs.records()
         split = inputs.split(info, "vis_split")
+        sound = inputs.sound_records(info, split)
     checkpoint = inputs.located(FLAGS.checkpoint_dir)
     card = cards.card_of(checkpoint, FLAGS.checkpoint_dir, crop_flag="vis_crop_size", info=info)
     if info is None:
         examples, total = inputs.image_examples(card.dataset)
     else:
-        examples, total = inputs.examples(info, split, card.inference), info.splits[split]
+        examples = inputs.examples(info, split, card.inference, sound=sound)
+        total = sound.count if sound else info.splits[split]
     predict_labels = evaluation.label_predictor(
         inputs.load_model(card, checkpoint), card.model, card.inference, resize=info is None
     )
@@ -295,6 +301,7 @@ def _check_crop(crop_size: tuple[int, int], output_stride: int, *, flag: str) ->
 
 def _check_data(card: ModelCard, splits: Sequence[str]) -> None:
     """Stops if a sample of the records shows that training would fail or learn nonsense."""
+    from deeplab_tf.data.doctor.kinds import OF_CORRUPT_RECORDS
     from deeplab_tf.data.doctor.report import summary
     from deeplab_tf.data.doctor.sample import examine_sample
 
@@ -306,6 +313,8 @@ def _check_data(card: ModelCard, splits: Sequence[str]) -> None:
         crop_size=card.data.crop_size,
         max_scale_factor=math.inf if resized else card.data.max_scale_factor,
     )
+    if FLAGS.skip_corrupt:  # these are left out, and told of
+        findings = [found for found in findings if found.kind not in OF_CORRUPT_RECORDS]
     command = f"python -m datasets.doctor {FLAGS.dataset_dir}"
     errors = [finding for finding in findings if finding.kind.severity == "error"]
     for line in summary([finding for finding in findings if finding not in errors]):

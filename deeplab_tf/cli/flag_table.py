@@ -133,6 +133,13 @@ _DATASET = Flag(
     "one say it themselves, and the flag is checked.",
     MAPPED,
 )
+_SKIP_CORRUPT = Flag(
+    "skip_corrupt",
+    "boolean",
+    False,
+    "Read all records beforehand, and leave out and report damaged ones; false: they are an error.",
+    OWN,
+)
 _MASTER = Flag("master", "string", "", "there are no TensorFlow sessions", OBSOLETE)
 _BATCH = "images, which may differ in size, are predicted one by one"
 _WATCH = Flag(
@@ -225,6 +232,7 @@ TRAIN = (
     Flag("dry_run", "boolean", False, "Print what would be trained, and stop.", OWN),
     Flag("dataset_dir", "string", None, "Folder of records."),
     _DATASET,
+    _SKIP_CORRUPT,
     Flag("check_data", "boolean", True, "Look at some records before the first step.", OWN),
     _TRAIN_SPLIT,
     Flag("val_split", "string", "val", "Split to validate on; empty for none.", OWN),
@@ -324,6 +332,7 @@ _SCORED = (
 EVAL = (
     *_COMMON,
     *_SCORED,
+    _SKIP_CORRUPT,
     *_CRF,
     Flag(
         "trimap_widths",
@@ -367,6 +376,7 @@ VIS = (
     Flag("checkpoint_dir", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
     Flag("dataset_dir", "string", None, "Folder of records, to draw a split of."),
     _DATASET,
+    _SKIP_CORRUPT,
     Flag("vis_split", "string", "val", "Split to draw."),
     Flag("images", "multi_string", None, "Image file, folder or pattern; not records.", OWN),
     Flag("vis_logdir", "string", None, "Folder for the pictures."),

@@ -160,18 +160,34 @@ def image_examples(info: DatasetInfo) -> tuple[Iterator[Any], int]:
     return image_files.file_examples(files, value_range=info.value_range, **stored), len(files)
 
 
-def examples(info: DatasetInfo, split: str, inference: InferenceConfig) -> Iterator[Any]:
+def sound_records(info: DatasetInfo, split: str) -> Any:
+    """With --skip_corrupt the records that can be read, of which it tells; else None."""
+    from deeplab_tf.data.damage import find_sound_records
+
+    if not FLAGS.skip_corrupt:
+        return None
+    sound = find_sound_records(FLAGS.dataset_dir, split, info=info)
+    print(sound.report())
+    return sound
+
+
+def examples(
+    info: DatasetInfo, split: str, inference: InferenceConfig, *, sound: Any = None
+) -> Iterator[Any]:
     """The examples of a split at the size that the network is to see, as numpy arrays."""
     from deeplab_tf.data import pipeline
+    from deeplab_tf.data.damage import naming_damage
 
-    return pipeline.evaluation_examples(
+    dataset = pipeline.evaluation_examples(
         FLAGS.dataset_dir,
         split,
         info=info,
         min_resize_value=inference.min_resize_value,
         max_resize_value=inference.max_resize_value,
         resize_factor=inference.resize_factor,
-    ).as_numpy_iterator()
+        sound=sound,
+    )
+    return naming_damage(dataset.as_numpy_iterator(), FLAGS.dataset_dir, split, info=info)
 
 
 def training_inputs(card: ModelCard, split: str, count: int) -> Iterator[dict[str, Any]]:
@@ -179,7 +195,10 @@ def training_inputs(card: ModelCard, split: str, count: int) -> Iterator[dict[st
     from deeplab_tf import training
     from deeplab_tf.input_panels import Placement
 
-    examples = training.input_examples(card, dataset_dir=FLAGS.dataset_dir, split=split)
+    sound = sound_records(card.dataset, split)
+    examples = training.input_examples(
+        card, dataset_dir=FLAGS.dataset_dir, split=split, sound=sound
+    )
     for example, source in examples.take(count).as_numpy_iterator():
         crop = example.crop
         yield {

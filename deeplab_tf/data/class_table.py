@@ -37,7 +37,7 @@ def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
         FileNotFoundError: There is no such file.
         ValueError: It is empty or has an empty line before its end.
     """
-    names = tuple(line.strip() for line in _read_text(path).rstrip().splitlines())
+    names = tuple(line.strip() for line in read_text(path).rstrip().splitlines())
     if not names:
         raise ValueError(f"{path}: expected one class name a line, found an empty file")
     if "" in names:
@@ -61,7 +61,7 @@ def read_color_table(path: str | os.PathLike[str], *, ignore_label: int) -> Colo
     class_names: list[str] = []
     palette: list[tuple[int, int, int]] = []
     labels: dict[tuple[int, int, int], int] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         text = line.strip()
         if not text or text.startswith("#") or (number == 1 and not re.search(r"\d", text)):
             continue
@@ -116,8 +116,17 @@ def _parse_color_line(text: str) -> tuple[str, tuple[int, int, int]]:
     return name, color
 
 
-def _read_text(path: str | os.PathLike[str]) -> str:
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Reads a text file that people write.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not UTF-8.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"file {path} not found")
-    # Spreadsheets and Windows editors put a byte order mark in front of the first name.
-    return Path(path).read_text(encoding="utf-8-sig")
+    try:
+        # Spreadsheets and Windows editors put a byte order mark in front of the first name.
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text in UTF-8 ({error}); save it as such") from None

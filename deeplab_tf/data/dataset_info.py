@@ -167,6 +167,8 @@ def _from_json(fields: Any) -> dict[str, Any]:
             f"expected the fields {sorted(required)} and perhaps {list(_EIGHT_BIT_RGB)}, found "
             f"{found}"
         )
+    if not isinstance(fields["class_names"], list):
+        raise ValueError(f"class_names must be a list, found {fields['class_names']!r}")
     values = fields.get("value_range", _EIGHT_BIT_RGB["value_range"])
     return {
         **fields,

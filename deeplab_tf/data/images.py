@@ -5,6 +5,7 @@ Or 8-bit grey; other kinds of images are in `channels`.
 
 import io
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def load_image(data: bytes, path: str | os.PathLike[str]) -> Image.Image:
     image = open_image(data, path)
     try:
         image.load()
+        if image.format == "PNG":
+            _check_png(data)
     except Exception as error:  # Damaged files raise OSError, SyntaxError, struct.error and others.
         raise _damaged(path, error) from error
     return image
@@ -76,6 +79,22 @@ def open_image(data: bytes, path: str | os.PathLike[str]) -> Image.Image:
 
 def _damaged(path: str | os.PathLike[str], error: Exception) -> FaultyFileError:
     return FaultyFileError(f"{path}: damaged or truncated ({error})", "undecodable")
+
+
+def _check_png(data: bytes) -> None:
+    """Raises ValueError if a chunk of a PNG is damaged.
+
+    Pillow does not look at all of them; TensorFlow does, and would refuse the file in a record.
+    """
+    start, kind = 8, b""
+    while kind != b"IEND":
+        end = start + 12 + int.from_bytes(data[start : start + 4])
+        if end > len(data):
+            raise ValueError("the PNG ends early")
+        kind = data[start + 4 : start + 8]
+        if zlib.crc32(data[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
+            raise ValueError(f"wrong checksum in the PNG's chunk {kind!r}")
+        start = end
 
 
 def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplab_tf.data import images, masks
+from deeplab_tf.data.class_table import read_text
 
 _SHOWN_PROBLEMS = 10
 _PAIRING_HINT = (
@@ -293,7 +294,7 @@ def _read_list(path: Path, image_files: Collection[str], problems: list[Problem]
     """The names in a list file, each once."""
     if not path.is_file():
         raise FileNotFoundError(f"list file {path} not found")
-    entries = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    entries = [line.strip() for line in read_text(path).splitlines()]
     # Lists name images with or without extension, and names may contain dots.
     names = [
         entry if entry in image_files or Path(entry).stem not in image_files else Path(entry).stem

@@ -17,7 +17,8 @@ import tensorflow as tf
 from deeplab_tf.config import AugmentationConfig
 from deeplab_tf.data import augment, records
 from deeplab_tf.data.augmentations import Augmentations
-from deeplab_tf.data.dataset_info import DatasetInfo
+from deeplab_tf.data.damage import SoundRecords
+from deeplab_tf.data.dataset_info import FILENAME, DatasetInfo
 
 # Serialized records kept in memory for shuffling. Records further apart than this are mixed by
 # shuffling the files and reading many of them in turns.
@@ -45,6 +46,15 @@ class TrainingExample(NamedTuple):
     crop: augment.Crop
 
 
+class _Source(NamedTuple):
+    """The files of a split: their number and bytes, their records, and how to read file i."""
+
+    num_files: int
+    num_bytes: int
+    num_records: int
+    read: Callable[[tf.Tensor], tf.data.Dataset]
+
+
 def training_batches(
     dataset_dir: str | os.PathLike[str],
     split: str,
@@ -62,6 +72,7 @@ def training_batches(
     max_resize_value: int | None = None,
     resize_factor: int | None = None,
     augmentations: AugmentationConfig | None = None,
+    sound: SoundRecords | None = None,
 ) -> tf.data.Dataset:
     """Endless augmented batches: resize to range, random scale, pad, random crop, random flip.
 
@@ -86,6 +97,7 @@ def training_batches(
         max_resize_value: Largest longer side after it; None for no limit.
         resize_factor: See `augment.resize_to_range_size`.
         augmentations: What else happens to the examples (see `Augmentations`); None for nothing.
+        sound: The records to read, of this split; None for all, where damage is an error.
 
     Returns:
         Pairs of images, uint8 [batch_size, crop_h, crop_w, info.input_channels], and labels, uint8
@@ -100,6 +112,7 @@ def training_batches(
         ValueError: The data set has no such split, its files are empty, a resize lacks
             `min_resize_value`, or an augmentation is not for images with these channels.
     """
+    source = _source(dataset_dir, split, info=info, sound=sound)
     augmented = _augmenter(
         info=info,
         crop_size=crop_size,
@@ -120,7 +133,7 @@ def training_batches(
 
     first_example = start_step * batch_size
     return (
-        _endless_records(dataset_dir, split, info=info, seed=seed, first_example=first_example)
+        _endless_records(source, seed=seed, first_example=first_example)
         .map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
@@ -133,6 +146,7 @@ def training_examples(
     *,
     info: DatasetInfo,
     seed: int,
+    sound: SoundRecords | None = None,
     **options: Any,
 ) -> tf.data.Dataset:
     """The examples of `training_batches` one by one, beside what they were made of.
@@ -142,17 +156,19 @@ def training_examples(
         split: Name of the split.
         info: Description of the data set.
         seed: Seed of the order and of the augmentation.
+        sound: The records to read, of this split; None for all, where damage is an error.
         options: Those of `training_batches` but for `batch_size` and `start_step`.
 
     Returns:
         Pairs of a `TrainingExample` and its source, as `evaluation_examples` has it, endless.
         Raises as `training_batches`.
     """
+    source = _source(dataset_dir, split, info=info, sound=sound)
     augmented = _augmenter(info=info, seed=seed, **options)
     resize_names = ("min_resize_value", "max_resize_value", "resize_factor")
     resize = _resizer(*(options.get(name) for name in resize_names))
     return (
-        _endless_records(dataset_dir, split, info=info, seed=seed, first_example=0)
+        _endless_records(source, seed=seed, first_example=0)
         .map(
             lambda index, serialized: (
                 augmented(index, serialized),
@@ -172,6 +188,7 @@ def evaluation_examples(
     min_resize_value: int | None = None,
     max_resize_value: int | None = None,
     resize_factor: int | None = None,
+    sound: SoundRecords | None = None,
 ) -> tf.data.Dataset:
     """The examples of a split, once, in the order of the records, unbatched and unpadded.
 
@@ -182,6 +199,7 @@ def evaluation_examples(
         min_resize_value: Shorter side after the resize to range; None for no such resize.
         max_resize_value: Largest longer side after it; None for no limit.
         resize_factor: See `augment.resize_to_range_size`.
+        sound: The records to read, of this split; None for all, where damage is an error.
 
     Returns:
         Dictionaries of "image", uint8 [h, w, info.input_channels] or, resized or scaled (see
@@ -193,30 +211,22 @@ def evaluation_examples(
         ValueError: The data set has no such split, its files are empty, or a resize lacks
             `min_resize_value`.
     """
-    paths = _files(dataset_dir, split, info=info)
+    source = _source(dataset_dir, split, info=info, sound=sound)
     resize = _resizer(min_resize_value, max_resize_value, resize_factor)
     decode = partial(_decode, info=info, resize=resize)
     return (
-        tf.data.TFRecordDataset(paths)
-        .apply(tf.data.experimental.assert_cardinality(info.splits[split]))
+        tf.data.Dataset.range(source.num_files)
+        .flat_map(source.read)
+        .apply(tf.data.experimental.assert_cardinality(source.num_records))
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def _endless_records(
-    dataset_dir: str | os.PathLike[str],
-    split: str,
-    *,
-    info: DatasetInfo,
-    seed: int,
-    first_example: int,
-) -> tf.data.Dataset:
+def _endless_records(source: _Source, *, seed: int, first_example: int) -> tf.data.Dataset:
     """Pairs of an example's number in the run and its record, from `first_example` on."""
-    paths = _files(dataset_dir, split, info=info)
-    count = info.splits[split]
-    shuffled_epoch = partial(_shuffled_epoch, paths=paths, count=count, seed=seed)
-    first_epoch, first_in_epoch = divmod(first_example, count)
+    shuffled_epoch = partial(_shuffled_epoch, source=source, seed=seed)
+    first_epoch, first_in_epoch = divmod(first_example, source.num_records)
     return (
         tf.data.Dataset.counter(first_epoch)
         .flat_map(shuffled_epoch)
@@ -225,35 +235,46 @@ def _endless_records(
     )
 
 
-def _shuffled_epoch(
-    epoch: tf.Tensor, *, paths: list[str], count: int, seed: int
-) -> tf.data.Dataset:
+def _shuffled_epoch(epoch: tf.Tensor, *, source: _Source, seed: int) -> tf.data.Dataset:
     # Shuffling mixes in the program's global seed, unless the graph traced here forgets it.
     tf.compat.v1.set_random_seed(None)
     epoch_seed = tf.random.stateless_uniform(
         [], [tf.constant(seed, tf.int64), epoch], None, None, dtype=tf.int64, alg="philox"
     )
-    files = tf.data.Dataset.from_tensor_slices(paths)
-    files = files.shuffle(len(paths), seed=epoch_seed, reshuffle_each_iteration=False)
-    serialized = files.interleave(tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE)
-    mean_bytes = sum(map(os.path.getsize, paths)) / count
-    return serialized.apply(tf.data.experimental.assert_cardinality(count)).shuffle(
-        min(count, int(_SHUFFLE_BYTES / mean_bytes) + 1),
+    files = tf.data.Dataset.range(source.num_files)
+    files = files.shuffle(source.num_files, seed=epoch_seed, reshuffle_each_iteration=False)
+    serialized = files.interleave(source.read, cycle_length=_FILES_AT_ONCE)
+    mean_bytes = source.num_bytes / source.num_records
+    return serialized.apply(tf.data.experimental.assert_cardinality(source.num_records)).shuffle(
+        min(source.num_records, int(_SHUFFLE_BYTES / mean_bytes) + 1),
         seed=epoch_seed,
         reshuffle_each_iteration=False,
     )
 
 
-def _files(dataset_dir: str | os.PathLike[str], split: str, *, info: DatasetInfo) -> list[str]:
+def _source(
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    *,
+    info: DatasetInfo,
+    sound: SoundRecords | None,
+) -> _Source:
     """The record files of a split that exists and is not empty."""
     info.check_split(split)
+    if sound is not None:
+        num_bytes = sum(os.path.getsize(shard.path) for shard in sound.shards)
+        return _Source(len(sound.shards), num_bytes, sound.count, sound.reader())
     paths = records.split_files(dataset_dir, split)
-    if not any(map(os.path.getsize, paths)):
+    num_bytes = sum(map(os.path.getsize, paths))
+    if not num_bytes:
         raise ValueError(
-            f"the {len(paths)} files of {paths[0]} hold no record, but dataset.json states "
+            f"the {len(paths)} files of {paths[0]} hold no record, but {FILENAME} states "
             f"{info.splits[split]} for split {split!r}; copy the folder again, or convert again"
         )
-    return paths
+    names = tf.constant(paths)
+    return _Source(
+        len(paths), num_bytes, info.splits[split], lambda i: tf.data.TFRecordDataset(names[i])
+    )
 
 
 def _augmenter(
@@ -385,7 +406,7 @@ def _decode_label(example: dict[str, tf.Tensor], *, info: DatasetInfo) -> tf.Ten
             [
                 "The label of ",
                 example["filename"],
-                " holds the value ",
+                records.WRONG_VALUE,
                 tf.strings.as_string(value),
                 f", which is neither one of the {info.num_classes} classes of {info.name} "
                 f"(0 to {info.num_classes - 1}) nor the ignore label {info.ignore_label}. Correct "
@@ -463,7 +484,7 @@ def _check_size(
         [
             "Image and label of",
             filename,
-            "must have one size, found (height, width)",
+            records.WRONG_SIZE,
             image_size,
             label_size,
             "Convert the data again with a script of datasets/, which finds such pairs.",

@@ -11,6 +11,8 @@ from pathlib import Path
 import tensorflow as tf
 from google.protobuf import wrappers_pb2
 
+from deeplab_tf.data.record_files import count_records
+
 # What TensorFlow raises for damaged records, labels that are no class, incomplete checkpoints.
 READ_ERRORS = (
     tf.errors.DataLossError,
@@ -18,16 +20,24 @@ READ_ERRORS = (
     tf.errors.NotFoundError,
 )
 
-_IMAGE = "image/encoded"
-_LABEL = "image/segmentation/class/encoded"
+IMAGE = "image/encoded"
+LABEL = "image/segmentation/class/encoded"
+# What pipelines say of a sound record that is wrong all the same. These messages name the image.
+WRONG_VALUE = " holds the value "
+WRONG_SIZE = "must have one size, found (height, width)"
+
 _FILENAME = "image/filename"
 _HEIGHT = "image/height"
 _WIDTH = "image/width"
 
 _SHARD_SUFFIX = re.compile(r"-(\d{5})-of-(\d{5})\.tfrecord")
 
+_SHOWN_FILES = 5
+
+_PLACE_IN_GRAPH = re.compile(r"(\{\{.*?\}\} ?)+(?P<words>.*?)( \[Op:\w+\].*)?")
+
 # A PNG's bytes 24 and 25 are bit depth and colour type; type 0 is grey.
-_EIGHT_BIT_GREY = b"\x08\x00"
+EIGHT_BIT_GREY = b"\x08\x00"
 _COLOR_TYPES = {3: 2, 4: 6}
 
 
@@ -72,8 +82,8 @@ def make_example(
         ("image/segmentation/class/format", _bytes_feature(b"png")),
         (_FILENAME, _bytes_feature(filename.encode())),
         ("image/format", _bytes_feature(image_format.encode())),
-        (_LABEL, _bytes_feature(label_bytes)),
-        (_IMAGE, _bytes_feature(image_bytes)),
+        (LABEL, _bytes_feature(label_bytes)),
+        (IMAGE, _bytes_feature(image_bytes)),
         (_HEIGHT, _int64_feature(height)),
         (_WIDTH, _int64_feature(width)),
     )
@@ -96,11 +106,11 @@ def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     text = tf.io.FixedLenFeature((), tf.string, default_value="")
     number = tf.io.FixedLenFeature((), tf.int64, default_value=0)
     parsed = tf.io.parse_single_example(
-        serialized, {_IMAGE: text, _LABEL: text, _FILENAME: text, _HEIGHT: number, _WIDTH: number}
+        serialized, {IMAGE: text, LABEL: text, _FILENAME: text, _HEIGHT: number, _WIDTH: number}
     )
     return {
-        "image_bytes": parsed[_IMAGE],
-        "label_bytes": parsed[_LABEL],
+        "image_bytes": parsed[IMAGE],
+        "label_bytes": parsed[LABEL],
         "filename": parsed[_FILENAME],
         "height": parsed[_HEIGHT],
         "width": parsed[_WIDTH],
@@ -169,9 +179,11 @@ def decode_label(label_bytes: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: (at run time) the label is no 8-bit grey PNG.
     """
-    header = tf.strings.substr(label_bytes, 24, 2)
+    # Padded, because TensorFlow's error about shorter bytes quotes all of them.
+    start = tf.strings.join([tf.strings.substr(label_bytes, 0, 26), b"\0" * 26])
+    header = tf.strings.substr(start, 24, 2)
     tf.debugging.Assert(
-        tf.equal(header, _EIGHT_BIT_GREY),
+        tf.equal(header, EIGHT_BIT_GREY),
         [
             "The label in the record is not an 8-bit grey PNG of class indices (palette and RGB "
             "masks are not read as indices). Convert the data again with a script of datasets/. "
@@ -197,6 +209,22 @@ def split_files(dataset_dir: str | os.PathLike[str], split: str) -> list[str]:
         FileNotFoundError: The folder or the split's files are missing.
         ValueError: Some shards are missing, or two conversions are mixed in the folder.
     """
+    paths, missing = present_and_missing_files(dataset_dir, split)
+    if missing:
+        shown = ", ".join(os.path.basename(path) for path in missing[:_SHOWN_FILES])
+        more = f" and {len(missing) - _SHOWN_FILES} more" if len(missing) > _SHOWN_FILES else ""
+        raise ValueError(
+            f"{dataset_dir} holds {len(paths)} of the {len(paths) + len(missing)} shards of the "
+            f"split {split!r}; missing: {shown}{more}. Copy them or convert again; --skip_corrupt "
+            "does without them"
+        )
+    return paths
+
+
+def present_and_missing_files(
+    dataset_dir: str | os.PathLike[str], split: str
+) -> tuple[list[str], list[str]]:
+    """As `split_files`, and the paths of shards that are missing in place of an error."""
     folder = Path(dataset_dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"folder of records {folder} not found")
@@ -211,12 +239,19 @@ def split_files(dataset_dir: str | os.PathLike[str], split: str) -> list[str]:
             f"{folder} mixes conversions of the split {split!r} into {sorted(totals)} shards; "
             "delete the files of the old one"
         )
-    if totals and len(names) != max(totals):
-        raise ValueError(
-            f"{folder} holds {len(names)} of the {max(totals)} shards of the split {split!r}; "
-            "copy the missing ones or convert again"
-        )
-    return [str(folder / name) for name in names]
+    expected = [shard_name(split, index, total) for total in totals for index in range(total)]
+    missing = [name for name in expected if name not in names]
+    return [str(folder / name) for name in names], [str(folder / name) for name in missing]
+
+
+def error_words(error: Exception) -> str:
+    """What an error says, without what TensorFlow adds about places in its graph."""
+    first_line = getattr(error, "message", str(error)).partition("\n")[0]
+    _, asserted, words = first_line.partition("assertion failed: ")
+    if asserted:
+        return words.strip("[]").replace("] [", " ")
+    place = _PLACE_IN_GRAPH.fullmatch(first_line)
+    return place["words"] if place else str(error)
 
 
 def _bytes_feature(value: bytes) -> tf.train.Feature:
@@ -238,16 +273,5 @@ def splits_in(dataset_dir: str | os.PathLike[str]) -> dict[str, int]:
     for name in names:
         if match := _SHARD_SUFFIX.search(name):
             split = name[: match.start()]
-            splits[split] = splits.get(split, 0) + _count_records(folder / name)
+            splits[split] = splits.get(split, 0) + count_records(folder / name)
     return {split: count for split, count in splits.items() if count}
-
-
-def _count_records(path: Path) -> int:
-    """How many records a file has: each is its length, a checksum, the data and another one."""
-    count, end = 0, path.stat().st_size
-    with path.open("rb") as file:
-        while file.tell() < end:
-            length = int.from_bytes(file.read(8), "little")
-            file.seek(4 + length + 4, os.SEEK_CUR)
-            count += 1
-    return count

@@ -20,6 +20,9 @@ def test_class_names_errors(tmp_path):
         read_class_names(write(tmp_path / "names.txt", " \n"))
     with pytest.raises(ValueError, match="line 2 is empty"):
         read_class_names(write(tmp_path / "names.txt", "a\n\nb\n"))
+    (tmp_path / "names.txt").write_bytes("straße".encode("latin1"))
+    with pytest.raises(ValueError, match=r"names\.txt: not a text in UTF-8"):
+        read_class_names(tmp_path / "names.txt")
 
 
 @pytest.mark.parametrize(

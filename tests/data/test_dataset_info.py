@@ -133,6 +133,7 @@ def test_wrong_values_are_refused_from_code_and_from_files(tmp_path, field, valu
         '{"name": "pets"}',
         json.dumps(FIELDS | {"classes": 2}),
         json.dumps(FIELDS | {"class_names": None}),
+        json.dumps(FIELDS | {"class_names": "ab"}),
         json.dumps(FIELDS | {"splits": ["train"]}),
     ],
 )

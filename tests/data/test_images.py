@@ -129,3 +129,37 @@ def test_errors_name_the_file(tmp_path, pixels):
     Image.fromarray(np.zeros((20, 30), np.float32)).save(tmp_path / "f.tif")
     with pytest.raises(ValueError, match=r"f\.tif: an image of floats"):
         encode_image(tmp_path / "f.tif", mask_size=(20, 30))
+
+
+def test_a_png_with_a_damaged_chunk_is_an_error_although_pillow_reads_it(tmp_path, pixels):
+    """TensorFlow does not, so it would stop a training."""
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    data = path.read_bytes()
+    end = data.index(b"IEND") + 4
+    for damaged, message in (
+        (data[:end] + b"\xff" + data[end + 1 :], r"chunk b'IEND'"),
+        (data[:-12], "ends early"),
+        (data[:-3], "ends early"),
+    ):
+        path.write_bytes(damaged)
+        assert Image.open(path).convert("RGB").size == (30, 20)
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            tf.io.decode_png(damaged)
+        with pytest.raises(ValueError, match=rf"a\.png: damaged or truncated .*{message}"):
+            encode_image(path, mask_size=(20, 30))
+    path.write_bytes(data + b"what some programs leave there")
+    assert encode_image(path, mask_size=(20, 30)).size == (20, 30)
+
+
+@pytest.mark.parametrize(
+    "orientation", [b"MX\0*", b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\x4d\0\0\0\0\0\0"]
+)
+def test_an_exif_orientation_that_means_nothing_is_none(tmp_path, pixels, orientation):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels).save(path, exif=b"Exif\0\0" + orientation)
+    encoded = encode_image(path, mask_size=(20, 30))
+    assert (encoded.turned, encoded.data) == (False, path.read_bytes())
+    assert read_rgb(path).shape == (20, 30, 3)
+    with pytest.raises(ValueError, match="must be the same"):
+        encode_image(path, mask_size=(30, 20))

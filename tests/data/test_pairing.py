@@ -73,6 +73,14 @@ def test_voc_bad_lists(tmp_path, text, message):
         voc_splits(**voc(tmp_path, train=text))
 
 
+def test_voc_lists_of_other_editors(tmp_path):
+    folders = voc(tmp_path, train="\ufeffa\r\nb\r\n")
+    assert [sample.name for sample in voc_splits(**folders)["train"]] == ["a", "b"]
+    (folders["list_dir"] / "train.txt").write_bytes("straße".encode("latin1"))
+    with pytest.raises(ValueError, match=r"train\.txt: not a text in UTF-8"):
+        voc_splits(**folders)
+
+
 def folders_of(tmp_path, count, suffix=""):
     stems = [f"image{index}" for index in range(count)]
     return {

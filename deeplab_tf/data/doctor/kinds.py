@@ -437,3 +437,14 @@ RECORDED_SIZE_DIFFERS = _kind(
     "A record states another height or width than its image has.",
     "Convert the data with a script of datasets/; ours are read all the same.",
 )
+
+# What --skip_corrupt leaves out.
+OF_CORRUPT_RECORDS = (
+    UNDECODABLE,
+    SHARDS_INCOMPLETE,
+    SHARD_IS_EMPTY,
+    COUNT_DIFFERS,
+    RECORD_IS_DAMAGED,
+    FOREIGN_FEATURES,
+    LABEL_IS_NO_GREY_PNG,
+)

@@ -1,11 +1,10 @@
 """The cheap part of the examination: some records of the splits that a training run reads."""
 
+import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import tensorflow as tf
 
 from deeplab_tf.data import dataset_info, records
 from deeplab_tf.data.dataset_info import DatasetInfo
@@ -15,7 +14,7 @@ from deeplab_tf.data.doctor.kinds import Finding
 from deeplab_tf.data.doctor.labels import examine_labels
 from deeplab_tf.data.doctor.record_looks import StoredRecord
 from deeplab_tf.data.doctor.survey import Survey
-from deeplab_tf.data.record_files import count_records
+from deeplab_tf.data.record_files import Damage, count_records, scan_records
 
 _RECORDS_PER_SPLIT = 32
 _FILES_PER_SPLIT = 8  # opening one takes as long as looking at some records
@@ -79,15 +78,13 @@ def _first_records(
     chosen = filled[:: math.ceil(len(filled) / _FILES_PER_SPLIT) or 1]
     for path in chosen:
         name = Path(path).name
-        serialized = tf.data.TFRecordDataset(path).take(_RECORDS_PER_SPLIT // len(chosen))
-        count = 0
-        try:
-            for data in serialized.as_numpy_iterator():
-                yield StoredRecord(split, name, count, data, ignore_label)
-                count += 1
-        except tf.errors.DataLossError as error:
-            place = f"{name}, record {count}"
-            findings.append(Finding(kinds.RECORD_IS_DAMAGED, (place,), error.message))
+        first = itertools.islice(scan_records(path), _RECORDS_PER_SPLIT // len(chosen))
+        for count, found in enumerate(first):
+            if isinstance(found, Damage):
+                place = f"{name}, record {count}"
+                findings.append(Finding(kinds.RECORD_IS_DAMAGED, (place,), found.reason))
+            else:
+                yield StoredRecord(split, name, count, found, ignore_label)
 
 
 def _check_count(split: str, paths: Sequence[str], expected: int) -> list[Finding]:
