@@ -55,8 +55,8 @@ demo: $(INSTALLED)  ## train, evaluate, draw and export a small model on generat
 	@echo "Done. demo/pictures   what the network sees, beside the truth: look at *_panel.png"
 	@echo "      demo/run        checkpoints, model card, scores_val.json, TensorBoard curves"
 	@echo "      demo/model      the SavedModel that was just served"
-	@echo "Next: your own images, with the five commands of README.md, beginning with"
-	@echo "      $(PY) datasets/build_folder_data.py --image_folder=... --mask_folder=... --output_dir=..."
+	@echo "Next: your own images, with the commands of README.md, beginning with"
+	@echo "      $(PY) -m datasets.doctor --image_folder=... --mask_folder=..."
 
 # --- tests and tools ------------------------------------------------------------------------------
 
