@@ -283,6 +283,13 @@ def test_a_truncated_file_is_an_error_wherever_it_ends(tmp_path, kind, count):
             encode(tmp_path / "a", content[:length], 2 * count if kind == "tif" else count, 16)
 
 
+def test_pages_that_go_round_in_a_circle_are_an_error(tmp_path):
+    content = tiff_of(noise(1), noise(1))
+    first = content[4:8]
+    with pytest.raises(ValueError, match=r"a.tif: damaged .*its pages go round"):
+        encode(tmp_path / "a.tif", content[:-4] + first, 2, 16)
+
+
 @pytest.mark.parametrize(
     ("stored", "count", "bits"),
     [
