@@ -123,6 +123,14 @@ def test_values_of_photos_against_a_range_that_is_given(tmp_path, value_range, c
         assert report.findings[0].fix.endswith("--value_range=0,255 would be all.")
 
 
+@pytest.mark.parametrize(("low", "code"), [(299, None), (300, None), (301, "D407")])
+def test_the_lowest_value_counts_as_the_highest(tmp_path, low, code):
+    tree = trees.Tree(tmp_path, "images", "masks")
+    tree.pair("a", png_of(channel_sets.values("a", 1, 16, 3700) + np.uint16(300)))
+    report = examined(tmp_path, **as_images(1, 16, (low, 4000)))
+    assert [finding.kind.code for finding in report.findings] == ([code] if code else [])
+
+
 def test_dark_photos_are_what_they_are(tmp_path):
     tree = trees.Tree(tmp_path, "images", "masks")
     tree.pair("dark", png_of(channel_sets.values("dark", 3, 8, 9)))
