@@ -51,7 +51,7 @@ def decode_stored(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
 def _decode_npy(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # Damaged headers raise ValueError, TokenError and others.
         raise _damaged(path, f" ({error})") from error
     if array.ndim not in (2, 3) or not array.size:
         raise FaultyFileError(
@@ -90,7 +90,10 @@ def _decode_tiff(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
             ".npy: an array of uint8 or uint16, [height, width, channels]",
             "image-of-another-kind",
         )
-    found, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        found, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise _damaged(path, f" ({error.err})") from error
     pages = [_rgb_first(with_channels(page)) for page in pages]
     if not found or [page.shape[2] for page in pages] != channels:
         raise _damaged(path)
@@ -130,7 +133,10 @@ def _tiff_pages(
 
 
 def _decode_by_opencv(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise _damaged(path, f" ({error.err})") from error
     if pixels is None:
         raise _damaged(path)
     return _rgb_first(with_channels(pixels))
