@@ -3,18 +3,22 @@
     python -m datasets.doctor VOC2012
     python -m datasets.doctor my_data --class_names=background,cat,dog    # images/ and masks/ in it
     python -m datasets.doctor --image_folder=images --mask_folder=masks --label_map=0:0,255:1
+    python -m datasets.doctor infrared --input_channels=4 --bit_depth=16 --value_range=0,4095
     python -m datasets.doctor records --json=report.json
 
 The path is a tree in the layout of PASCAL VOC, a folder with images/ and masks/, or a folder of
-records. Flags about masks are those of build_folder_data.py. All findings are in docs/doctor.md.
+records. Flags about masks and images are those of build_folder_data.py. All findings are in
+docs/doctor.md.
 
 The exit code is 0 if nothing was found that is worse than a note, 1 otherwise (see --fail_on), and
 2 if the command is wrong.
 """
 
+from dataclasses import replace
+
 from absl import flags
 
-from deeplab_tf.cli import examination, mask_flags
+from deeplab_tf.cli import examination, image_flags, mask_flags
 from deeplab_tf.data import doctor
 from deeplab_tf.data.output import write_file
 
@@ -22,6 +26,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("image_folder", None, "Folder of images, instead of a path.")
 flags.DEFINE_string("mask_folder", None, "Folder of their masks.")
 mask_flags.define_flags()
+image_flags.define_flags()
 flags.DEFINE_string("train_list", None, "File with one image name a line, for the split train.")
 flags.DEFINE_string("val_list", None, "File with one image name a line, for the split val.")
 flags.DEFINE_integer(
@@ -49,7 +54,8 @@ def main(argv: list[str]) -> bool:
         mask_suffix=FLAGS.mask_suffix,
         list_files={split: path for split, path in lists.items() if path},
         class_names=class_names,
-        read=read,
+        read=replace(read, **image_flags.stored()),
+        value_range=image_flags.value_range(),
     )
     report = doctor.examine(source, output_stride=FLAGS.output_stride)
     if FLAGS.json:

@@ -5,8 +5,9 @@ import shutil
 import pytest
 
 from deeplab_tf import training
+from deeplab_tf.data.channels import encode_png
 from tests import tiny_run
-from tests.data.doctor import record_folders, trees
+from tests.data.doctor import channel_sets, record_folders, trees
 from tests.test_cli import NETWORK_FLAGS, run
 
 
@@ -43,6 +44,40 @@ def test_records_without_a_description(train, tmp_path):
         "Note: D405 class-not-in-sample: 18 of 21, bird, boat, bottle, ..., in 9 examples. "
         f"(python -m datasets.doctor {tmp_path}/data)\n"
     )
+
+
+@pytest.mark.parametrize(("channels", "bits"), [(4, 16), (1, 8), (6, 8)])
+def test_clean_images_of_other_channels_say_nothing(train, tmp_path, channels, bits):
+    images = {
+        f"{i}": ("", encode_png(channel_sets.values(f"{i}", channels, bits))) for i in range(3)
+    }
+    channel_sets.records_of(
+        tmp_path / "data", images, channels=channels, bits=bits, value_range=(0, 2**bits - 1)
+    )
+    done = train(tmp_path / "data", "--val_split=")
+    assert (done.code, done.err) == (0, "")
+
+
+def test_clean_records_without_a_description_say_nothing(train, tmp_path):
+    """All of VOC's 21 classes are there."""
+    label = trees.encoded(trees.scene(range(21), width=84))
+    image = trees.encoded(trees.picture("a", width=84))
+    example = record_folders.example("a", image=image, label=label, width=84)
+    record_folders.write_shards(tmp_path / "data", "train", [[example]])
+    done = train(tmp_path / "data", "--dataset=pascal_voc_seg", "--val_split=")
+    assert (done.code, done.err) == (0, "")
+
+
+def test_images_of_other_channels_than_described_end_it(train, tmp_path):
+    channel_sets.stored_infrared(tmp_path)
+    done = train(tmp_path, "--val_split=")
+    assert done.code == 1
+    first, second, _ = done.err.splitlines()
+    assert "D210 image-of-other-channels: train-00000-of-00001.tfrecord, record 1 (rgb)" in first
+    assert "a PNG of RGB; 16-bit images of 4 channels are of RGB with alpha (and 1 more)." in first
+    assert "D211 image-of-other-bits" in second and "8 bits per channel; expected 16" in second
+    # What is corrupt is left out, by its name.
+    assert train(tmp_path, "--val_split=", "--skip_corrupt").code == 0
 
 
 def test_warnings_are_a_line_each(train, tmp_path):

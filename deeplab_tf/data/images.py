@@ -119,7 +119,7 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
         ValueError: It is no image, a damaged one, of floats or 16 bits, or partly transparent.
     """
     image = load_image(Path(path).read_bytes(), path)
-    return np.asarray(upright(_to_grey(image, path)))[..., None]
+    return np.asarray(upright(to_grey(image, path)))[..., None]
 
 
 def encode_image(
@@ -164,7 +164,7 @@ def encode_image_bytes(
             data, _RECORD_FORMATS[image.format], mask_size, turned, channels=input_channels
         )
 
-    converted = to_rgb(image, path) if input_channels == 3 else _to_grey(image, path)
+    converted = to_rgb(image, path) if input_channels == 3 else to_grey(image, path)
     if turned:
         converted = upright(converted)
     # Only the pixels go on: an orientation or a transparent colour must not come along.
@@ -238,18 +238,25 @@ def to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
     return rgb
 
 
-def _to_grey(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+def to_grey(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+    """An image as 8-bit grey, not turned; colours become luminance.
+
+    Raises:
+        FaultyFileError: It is of floats or 16 bits, or partly transparent.
+    """
     if image.mode == "F" or image.mode.startswith("I"):
-        raise ValueError(
+        raise FaultyFileError(
             f"{path}: expected 8 bits per channel, found an image of mode {image.mode}; for 16 "
-            "bits give --bit_depth=16"
+            "bits give --bit_depth=16",
+            "image-of-other-bits",
         )
     if image.mode == "P":
         image = image.convert("RGBA")
     if "A" in image.getbands() and (np.asarray(image.getchannel("A")) < 255).any():
-        raise ValueError(
+        raise FaultyFileError(
             f"{path}: is transparent in places, and --input_channels=1 has no room for that; give "
-            "--input_channels=2 for grey and alpha, 4 for RGB and alpha, or store it without"
+            "--input_channels=2 for grey and alpha, 4 for RGB and alpha, or store it without",
+            "image-of-other-channels",
         )
     return image.convert("L")
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.config import AugmentationConfig
-from deeplab_tf.data import augment, records
+from deeplab_tf.data import augment, decoding, records
 from deeplab_tf.data.augmentations import Augmentations
 from deeplab_tf.data.damage import SoundRecords
 from deeplab_tf.data.dataset_info import FILENAME, DatasetInfo
@@ -24,10 +24,6 @@ from deeplab_tf.data.dataset_info import FILENAME, DatasetInfo
 # shuffling the files and reading many of them in turns.
 _SHUFFLE_BYTES = 256 * 2**20
 _FILES_AT_ONCE = 16
-
-_JPEG_START = b"\xff\xd8\xff"
-
-_Resizer = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class TrainingExample(NamedTuple):
@@ -166,13 +162,13 @@ def training_examples(
     source = _source(dataset_dir, split, info=info, sound=sound)
     augmented = _augmenter(info=info, seed=seed, **options)
     resize_names = ("min_resize_value", "max_resize_value", "resize_factor")
-    resize = _resizer(*(options.get(name) for name in resize_names))
+    resize = decoding.resizer(*(options.get(name) for name in resize_names))
     return (
         _endless_records(source, seed=seed, first_example=0)
         .map(
             lambda index, serialized: (
                 augmented(index, serialized),
-                _decode(serialized, info=info, resize=resize),
+                decoding.decode_example(serialized, info=info, resize=resize),
             ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
@@ -212,8 +208,8 @@ def evaluation_examples(
             `min_resize_value`.
     """
     source = _source(dataset_dir, split, info=info, sound=sound)
-    resize = _resizer(min_resize_value, max_resize_value, resize_factor)
-    decode = partial(_decode, info=info, resize=resize)
+    resize = decoding.resizer(min_resize_value, max_resize_value, resize_factor)
+    decode = partial(decoding.decode_example, info=info, resize=resize)
     return (
         tf.data.Dataset.range(source.num_files)
         .flat_map(source.read)
@@ -310,10 +306,10 @@ def _augmenter(
         _augmented,
         info=info,
         seed=seed,
-        resize=_resizer(min_resize_value, max_resize_value, resize_factor),
+        resize=decoding.resizer(min_resize_value, max_resize_value, resize_factor),
         draw_crop=draw_crop,
         extra=extra,
-        image_canvas=_image_canvas(canvas_size, mean_pixel, info=info),
+        image_canvas=decoding.image_canvas(canvas_size, mean_pixel, info=info),
         label_canvas=np.full(canvas_size, info.ignore_label, np.uint8),
     )
 
@@ -324,7 +320,7 @@ def _augmented(
     *,
     info: DatasetInfo,
     seed: int,
-    resize: _Resizer | None,
+    resize: decoding.Resizer | None,
     draw_crop: Callable[[tf.Tensor, tf.Tensor], augment.Crop],
     extra: Augmentations,
     image_canvas: np.ndarray,
@@ -332,10 +328,12 @@ def _augmented(
 ) -> TrainingExample:
     """Example number `index` of the run; the canvases are of the size that `extra` asks for."""
     example = records.parse_example(serialized)
-    label = _decode_label(example, info=info)
+    label = decoding.decode_label(example, info=info)
     image = None
     if resize is not None:
-        image, label = resize(_decode_image(example, info=info, size=tf.shape(label)), label)
+        image, label = resize(
+            decoding.decode_image(example, info=info, size=tf.shape(label)), label
+        )
     size = tf.shape(label)
     seeds = tf.stack([tf.constant(seed, tf.int64), index])
     crop = extra.move_crop(draw_crop(seeds, size), label, seeds)
@@ -347,7 +345,7 @@ def _augmented(
     row_range = slice(rows.start, rows.start + rows.length)
     column_range = slice(columns.start, columns.start + columns.length)
     if image is None:
-        image_rows = _decode_image_rows(example, rows, info=info, size=size)
+        image_rows = decoding.decode_image_rows(example, rows, info=info, size=size)
     else:
         image_rows = image[row_range]
     image = augment.crop_image(
@@ -361,132 +359,3 @@ def _augmented(
         label[row_range, column_range], rows, columns, canvas=tf.constant(label_canvas)
     )
     return TrainingExample(*extra.rotate(image, label, seeds), crop)
-
-
-def _resizer(min_size: int | None, max_size: int | None, factor: int | None) -> _Resizer | None:
-    """The resize to range of an image (to float32) and its label; None if there is to be none."""
-    if min_size is None:
-        if max_size is not None or factor is not None:
-            raise ValueError(
-                "max_resize_value and resize_factor need min_resize_value: found "
-                f"{max_size} and {factor} without it"
-            )
-        return None
-
-    def resize(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        height, width = tf.unstack(tf.shape(label))
-        size = augment.resize_to_range_size(
-            height, width, min_size=min_size, max_size=max_size, factor=factor
-        )
-        return augment.resize_image(image, size), augment.resize_label(label, size)
-
-    return resize
-
-
-def _decode(
-    serialized: tf.Tensor, *, info: DatasetInfo, resize: _Resizer | None
-) -> dict[str, tf.Tensor]:
-    """Image, label and filename of a record, whole."""
-    example = records.parse_example(serialized)
-    label = _decode_label(example, info=info)
-    image = _decode_image(example, info=info, size=tf.shape(label))
-    if resize is not None:
-        image, label = resize(image, label)
-    return {"image": image, "label": label, "filename": example["filename"]}
-
-
-def _decode_label(example: dict[str, tf.Tensor], *, info: DatasetInfo) -> tf.Tensor:
-    """Decodes a label and checks its values."""
-    label = records.decode_label(example["label_bytes"])
-    wrong = (label > info.num_classes - 1) & (label != info.ignore_label)
-
-    def fail() -> None:
-        value = tf.reduce_max(tf.where(wrong, label, tf.zeros_like(label)))
-        message = tf.strings.join(
-            [
-                "The label of ",
-                example["filename"],
-                records.WRONG_VALUE,
-                tf.strings.as_string(value),
-                f", which is neither one of the {info.num_classes} classes of {info.name} "
-                f"(0 to {info.num_classes - 1}) nor the ignore label {info.ignore_label}. Correct "
-                "the mask and convert again, or correct class_names or ignore_label in "
-                "dataset.json.",
-            ]
-        )
-        tf.debugging.Assert(value == 0, [message])
-
-    tf.cond(tf.reduce_any(wrong), fail, lambda: None)
-    return label
-
-
-def _image_canvas(
-    crop_size: tuple[int, int], mean_pixel: Sequence[float], *, info: DatasetInfo
-) -> np.ndarray:
-    """A crop of padding, [crop_h, crop_w, channels], of the type that images have."""
-    if len(mean_pixel) != info.input_channels:
-        raise ValueError(
-            f"mean_pixel has {len(mean_pixel)} values for images of {info.input_channels} channels"
-        )
-    color = (
-        np.rint(mean_pixel).astype(np.uint8)
-        if info.stores_input
-        else np.asarray(mean_pixel, np.float32)
-    )
-    return np.full((*crop_size, info.input_channels), color)
-
-
-def _decode_image(
-    example: dict[str, tf.Tensor], *, info: DatasetInfo, size: tf.Tensor
-) -> tf.Tensor:
-    """Decodes a whole image and checks that its size is the label's."""
-    image = records.decode_image(
-        example["image_bytes"], channels=info.input_channels, bit_depth=info.bit_depth
-    )
-    _check_size(tf.shape(image)[:2], size, filename=example["filename"])
-    return image if info.stores_input else records.scale_values(image, info.value_range)
-
-
-def _decode_image_rows(
-    example: dict[str, tf.Tensor],
-    rows: augment.AxisSamples,
-    *,
-    info: DatasetInfo,
-    size: tf.Tensor,
-) -> tf.Tensor:
-    """Decodes the rows of an image that a crop needs: of a large JPEG up to 40 % less work."""
-    encoded = example["image_bytes"]
-
-    def decode_all_rows() -> tf.Tensor:
-        image = _decode_image(example, info=info, size=size)
-        return image[rows.start : rows.start + rows.length]
-
-    if not (info.stores_input and info.input_channels in (1, 3)):
-        return decode_all_rows()
-
-    def decode_jpeg_rows() -> tf.Tensor:
-        image_size = tf.image.extract_jpeg_shape(encoded)[:2]
-        # Whole rows: where a row is cut, the decoder interpolates its chroma differently.
-        window = tf.stack([rows.start, 0, rows.length, size[1]])
-        # First the check: the decoder's own error about such a window does not name the image.
-        with tf.control_dependencies([_check_size(image_size, size, filename=example["filename"])]):
-            return tf.image.decode_and_crop_jpeg(encoded, window, channels=info.input_channels)
-
-    is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG_START)) == _JPEG_START
-    return tf.cond(is_jpeg, decode_jpeg_rows, decode_all_rows)
-
-
-def _check_size(
-    image_size: tf.Tensor, label_size: tf.Tensor, *, filename: tf.Tensor
-) -> tf.Operation:
-    return tf.debugging.Assert(
-        tf.reduce_all(image_size == label_size),
-        [
-            "Image and label of",
-            filename,
-            records.WRONG_SIZE,
-            image_size,
-            label_size,
-            "Convert the data again with a script of datasets/, which finds such pairs.",
-        ],
-    )

@@ -141,7 +141,7 @@ def decode_image(image_bytes: tf.Tensor, *, channels: int = 3, bit_depth: int = 
     header = tf.strings.substr(image_bytes, 24, 2)
     # TensorFlow would fill up a channel or a byte that is not there.
     check = tf.debugging.Assert(
-        tf.equal(header, bytes([bit_depth, _COLOR_TYPES.get(channels, 0)])),
+        tf.equal(header, bytes([bit_depth, color_type(channels)])),
         [
             f"The image in the record is not the PNG that images of {channels} channels of "
             f"{bit_depth} bits are stored as. Correct input_channels and bit_depth in "
@@ -162,6 +162,16 @@ def decode_image(image_bytes: tf.Tensor, *, channels: int = 3, bit_depth: int = 
     with tf.control_dependencies([check]):
         planes = tf.reshape(planes, [channels, rows // channels, width])
     return tf.ensure_shape(tf.transpose(planes, [1, 2, 0]), (None, None, channels))
+
+
+def color_type(channels: int) -> int:
+    """The colour type of the PNG that images of so many channels are stored as."""
+    return _COLOR_TYPES.get(channels, 0)
+
+
+def planes(channels: int) -> int:
+    """How many images of one channel are above one another in it; 1 if it is one image."""
+    return 1 if channels in _COLOR_TYPES else channels
 
 
 def scale_values(image: tf.Tensor, value_range: tuple[float, float]) -> tf.Tensor:

@@ -283,6 +283,32 @@ def test_a_truncated_file_is_an_error_wherever_it_ends(tmp_path, kind, count):
             encode(tmp_path / "a", content[:length], 2 * count if kind == "tif" else count, 16)
 
 
+@pytest.mark.parametrize("content", [npy_of(noise(4)), png_of(noise(4)), tiff_of(noise(4))])
+def test_damage_anywhere_is_an_error_that_names_the_file_or_none(tmp_path, content):
+    path = tmp_path / "a"
+    rng = np.random.default_rng(0)
+    # Headers are in front, and those of TIFFs at the end.
+    places = [*range(8, 130), *range(len(content) - 180, len(content))]
+    refused = 0
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_image(path, input_channels=4, bit_depth=16)
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: ")
+            refused += 1
+    assert refused > 20
+
+
+def test_pages_that_go_round_in_a_circle_are_an_error(tmp_path):
+    content = tiff_of(noise(1), noise(1))
+    first = content[4:8]
+    with pytest.raises(ValueError, match=r"a.tif: damaged .*its pages go round"):
+        encode(tmp_path / "a.tif", content[:-4] + first, 2, 16)
+
+
 @pytest.mark.parametrize(
     ("stored", "count", "bits"),
     [

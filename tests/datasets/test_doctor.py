@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from deeplab_tf.cli import examination
-from tests.data.doctor import record_folders, trees
+from tests.data.doctor import channel_sets, record_folders, trees
 
 ROOT = Path(__file__).parents[2]
 NAMES = f"--class_names={','.join(trees.NAMES)}"
@@ -79,6 +79,36 @@ def test_the_fix_it_proposes_is_one(doctor, tmp_path):
     assert code == 0, out
 
 
+def test_images_of_other_channels(doctor, tmp_path):
+    """The flags of the converters, and those that findings propose."""
+    channel_sets.infrared(tmp_path / "four")
+    flags_of_four = ["--input_channels=4", "--bit_depth=16", "--value_range=0,40000"]
+    report = tmp_path / "report.json"
+    code, out, _ = doctor(str(tmp_path / "four"), *flags_of_four, f"--json={report}")
+    assert code == 1 and "16-bit images of 4 channels, 0 to 40000 become 0 to 255" in out
+    found = json.loads(report.read_text())["findings"]
+    assert {"D210", "D211", "D212", "D407"} <= {finding["code"] for finding in found}
+
+    channel_sets.twelve_bits(tmp_path / "deep")
+    code, out, _ = doctor(str(tmp_path / "deep"), NAMES)
+    out = " ".join(out.split())
+    assert code == 1 and "D204 image-is-16-bit: 3" in out
+    for fix in ("--bit_depth=16", "--value_range=0,4095", "--input_channels=1"):
+        assert fix in out
+    grey = [str(tmp_path / "deep"), NAMES, "--input_channels=1", "--bit_depth=16"]
+    code, out, _ = doctor(*grey)
+    assert code == 1 and "--value_range=0,4095 would be all." in out
+    assert doctor(*grey, "--value_range=0,4095")[:1] == (0,)
+
+
+def test_a_list_that_is_no_utf_8_is_named(doctor, tmp_path):
+    trees.clean_voc(tmp_path)
+    path = tmp_path / "ImageSets/Segmentation/val.txt"
+    path.write_bytes("Übersicht\n".encode("latin-1"))
+    code, _, err = doctor(str(tmp_path))
+    assert code == 2 and f"doctor: {path}: not a text in UTF-8" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -88,6 +118,7 @@ def test_the_fix_it_proposes_is_one(doctor, tmp_path):
         (["--image_folder=a"], "--image_folder and --mask_folder go together, in place of a path"),
         (["a", "--image_folder=a", "--mask_folder=b"], "in place of a path"),
         (["a", "--mask_type=rgb"], "--mask_type=rgb needs --color_table"),
+        (["a", "--value_range=9,5"], "--value_range=9,5: expected low below high"),
         (["a", "--class_names_file=absent.txt"], "file absent.txt not found"),
     ],
 )

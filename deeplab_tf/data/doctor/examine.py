@@ -2,6 +2,7 @@
 
 from tqdm import tqdm
 
+from deeplab_tf.data.doctor.image_spec import examine_values
 from deeplab_tf.data.doctor.labels import examine_labels
 from deeplab_tf.data.doctor.parallel import look_at_all
 from deeplab_tf.data.doctor.proposals import imbalance, propose
@@ -21,7 +22,7 @@ def examine(source: Source, *, output_stride: int = 16, workers: int | None = No
         workers: Number of processes; None for all cores, or this one alone if there is little to
             do.
     """
-    survey = Survey(source.splits, source.classes)
+    survey = Survey(source.splits, source.classes, source.images)
     # disable=None: no bar where there is no terminal.
     with tqdm(total=source.count, unit="image", disable=None) as progress:
         for look in look_at_all(source, workers=workers):
@@ -32,12 +33,14 @@ def examine(source: Source, *, output_stride: int = 16, workers: int | None = No
         *source.findings,
         *survey.findings,
         *examine_labels(survey, source.classes),
+        *examine_values(source.images, survey.extremes, tuple(survey.outside)),
         *imbalance(proposals),
     ]
     return Report(
         path=str(source.root),
         description=source.description,
         classes=source.classes,
+        images=source.images,
         splits={
             name: SplitFigures(
                 split.images,

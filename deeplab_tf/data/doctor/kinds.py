@@ -204,21 +204,24 @@ IMAGE_IS_16_BIT = _kind(
     "warning",
     "An image of 16 bits per channel where 8 are expected: the high byte alone is kept, which is "
     "nearly black for images of 10 or 12 bits.",
-    "Scale the images to 8 bits if they do not fill 16.",
+    "Convert with --bit_depth=16, which keeps all bits, and with --value_range=0,4095 if the "
+    "images are of 12 bits; nothing, if they fill 16 and 8 are enough.",
 )
 IMAGE_IS_GREY = _kind(
     "D205",
     "image-is-grey",
     "note",
     "A grey image where RGB is expected: all three channels will be alike.",
-    "Nothing, if all images are grey.",
+    "Nothing, if that is as meant; if all images are grey, --input_channels=1 makes the network "
+    "one for grey.",
 )
 IMAGE_HAS_ALPHA = _kind(
     "D206",
     "image-has-alpha",
     "note",
     "An image with transparency, which is dropped: colours that nobody saw may appear.",
-    "Nothing, if the colours under transparent pixels are as meant.",
+    "Nothing, if the colours under transparent pixels are as meant; --input_channels=4 keeps the "
+    "transparency as a channel.",
 )
 IMAGE_IS_CMYK = _kind(
     "D207",
@@ -240,7 +243,37 @@ IMAGE_OF_FLOATS = _kind(
     "image-of-floats",
     "error",
     "An image of floating point numbers where 8 bits per channel are expected.",
-    "Export the image with 8 bits per channel.",
+    "Export the image with 8 or 16 bits per channel; 16 need --bit_depth=16.",
+)
+IMAGE_OF_OTHER_CHANNELS = _kind(
+    "D210",
+    "image-of-other-channels",
+    "error",
+    "An image has other channels than --input_channels or dataset.json says: some would be lost, "
+    "or made up.",
+    "Give the --input_channels that all images have, and convert again; correct those that differ.",
+)
+IMAGE_OF_OTHER_BITS = _kind(
+    "D211",
+    "image-of-other-bits",
+    "error",
+    "An image has other bits per channel than --bit_depth or dataset.json says.",
+    "Give the --bit_depth that all images have, and convert again; store those that differ alike.",
+)
+IMAGE_OF_ANOTHER_KIND = _kind(
+    "D212",
+    "image-of-another-kind",
+    "error",
+    "An image that is not read with all its values: an array of floats, a TIFF page of more than "
+    "four channels, an orientation in a file of other channels than 8-bit grey or RGB.",
+    "Store it upright as .npy: an array of uint8 or uint16, [height, width, channels].",
+)
+IMAGE_HAS_COLORS = _kind(
+    "D213",
+    "image-has-colors",
+    "note",
+    "An image of colours where grey is expected: its luminance is taken.",
+    "Nothing, if that is as meant; --input_channels=3 keeps the colours.",
 )
 
 # --- D3: pairs, names and lists -------------------------------------------------------------------
@@ -363,6 +396,22 @@ CROP_IS_PADDING = _kind(
     "is padding.",
     "Lower --train_crop_size, or enlarge the images with --min_resize_value.",
 )
+VALUES_ARE_CLIPPED = _kind(
+    "D407",
+    "values-are-clipped",
+    "warning",
+    "Images hold values outside --value_range, or that of dataset.json: the network sees the ends "
+    "of the range in their place.",
+    "Convert with a --value_range that holds them all; nothing, if they are glare or noise.",
+)
+VALUES_ARE_FEW = _kind(
+    "D408",
+    "values-are-few",
+    "warning",
+    "The images use less than a quarter of --value_range, or that of dataset.json, as where "
+    "sensors of 12 bits are taken for 16: few grey levels are left of them.",
+    "Convert with the --value_range that they fill.",
+)
 
 # --- D5: records ----------------------------------------------------------------------------------
 
@@ -441,6 +490,8 @@ RECORDED_SIZE_DIFFERS = _kind(
 # What --skip_corrupt leaves out.
 OF_CORRUPT_RECORDS = (
     UNDECODABLE,
+    IMAGE_OF_OTHER_CHANNELS,
+    IMAGE_OF_OTHER_BITS,
     SHARDS_INCOMPLETE,
     SHARD_IS_EMPTY,
     COUNT_DIFFERS,

@@ -25,7 +25,7 @@ class Proposals:
         eval_crop_size: Smallest (height, width) of the form k * output_stride + 1 that no image
             exceeds.
         output_stride: The output stride that this is for.
-        decoded_bytes: All images and labels as uint8 RGB and uint8.
+        decoded_bytes: All images, with the bits and channels they have, and labels, uint8.
         train_bytes: Logits, softmax and gradient of a batch of `DataConfig`'s default crops.
         eval_bytes: Logits and probabilities of an image as large as the largest sides.
     """

@@ -8,6 +8,7 @@ from deeplab_tf.data import dataset_info, records
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.data.doctor import kinds
 from deeplab_tf.data.doctor.classes import Classes
+from deeplab_tf.data.doctor.image_spec import ImageSpec
 from deeplab_tf.data.doctor.kinds import Finding
 from deeplab_tf.data.doctor.record_looks import StoredRecord
 from deeplab_tf.data.record_files import Damage, scan_records
@@ -20,6 +21,7 @@ class RecordFolder:
     Attributes:
         root: The folder.
         classes: Its classes.
+        images: What its images are to be.
         info: Its description, if it has a sound one.
         files: The files of each split.
         findings: What is wrong with the files; damage and wrong counts come while `items` runs.
@@ -30,6 +32,7 @@ class RecordFolder:
 
     root: Path
     classes: Classes
+    images: ImageSpec
     info: DatasetInfo | None
     files: dict[str, list[Path]]
     findings: list[Finding]
@@ -49,7 +52,7 @@ class RecordFolder:
                         self._add(kinds.RECORD_IS_DAMAGED, place, found.reason)
                     else:
                         yield StoredRecord(
-                            split, path.name, count, found, self.classes.ignore_label
+                            split, path.name, count, found, self.classes.ignore_label, self.images
                         )
                     count += 1
                 counts.append(count)
@@ -72,12 +75,13 @@ class RecordFolder:
         self.findings.append(Finding(kind, (file,), found))
 
 
-def open_records(root: Path, *, classes: Classes) -> RecordFolder:
+def open_records(root: Path, *, classes: Classes, images: ImageSpec) -> RecordFolder:
     """Lists the files of a folder of records, whatever is wrong with them.
 
     Args:
         root: The folder.
         classes: What its labels mean, if there is no dataset.json to say it.
+        images: What its images are to be, likewise.
     """
     findings: list[Finding] = []
     info = None
@@ -90,6 +94,7 @@ def open_records(root: Path, *, classes: Classes) -> RecordFolder:
         findings.append(Finding(kinds.DESCRIPTION_DAMAGED, (dataset_info.FILENAME,), found))
     there = records.splits_in(root)
     if info is not None:
+        images = ImageSpec.of(info)
         classes = Classes(info.class_names, info.palette, info.ignore_label, dataset_info.FILENAME)
         for split in there.keys() - info.splits.keys():
             shards = tuple(path.name for path in _shards(root, split))
@@ -104,7 +109,7 @@ def open_records(root: Path, *, classes: Classes) -> RecordFolder:
             named = tuple(path.name for path in files[split]) or (f"{split}-*",)
             findings.append(Finding(kinds.SHARDS_INCOMPLETE, named, str(error)))
     count = sum(there.get(split, 0) for split in files)
-    return RecordFolder(root, classes, info, files, findings, tuple(files), count)
+    return RecordFolder(root, classes, images, info, files, findings, tuple(files), count)
 
 
 def _shards(root: Path, split: str) -> list[Path]:

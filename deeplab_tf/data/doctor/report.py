@@ -10,6 +10,7 @@ import numpy as np
 
 from deeplab_tf.config import DataConfig
 from deeplab_tf.data.doctor.classes import Classes
+from deeplab_tf.data.doctor.image_spec import ImageSpec
 from deeplab_tf.data.doctor.kinds import KINDS, SEVERITIES, Finding, Kind, Severity
 from deeplab_tf.data.doctor.proposals import Proposals
 from deeplab_tf.data.masks import describe_values
@@ -36,6 +37,7 @@ class Report:
         path: The folder examined.
         description: What it was taken for.
         classes: What its labels were taken to mean.
+        images: What its images were taken to hold.
         splits: Figures by split.
         findings: Sorted by code.
         proposals: Settings for this data.
@@ -44,6 +46,7 @@ class Report:
     path: str
     description: str
     classes: Classes
+    images: ImageSpec
     splits: dict[str, SplitFigures]
     findings: tuple[Finding, ...]
     proposals: Proposals
@@ -82,6 +85,9 @@ class Report:
             f"{self.path}: {self.description}",
             f"{meaning}, ignored label {self.classes.ignore_label}",
         ]
+        if self.images != ImageSpec():
+            low, high = self.images.value_range
+            lines.append(f"{self.images.describe()}, {low:g} to {high:g} become 0 to 255")
         for kind, findings in _by_kind(self.findings):
             lines += ["", *_group_lines(kind, findings)]
         totals = [f"{count} {severity}(s)" for severity, count in self.counts().items() if count]
@@ -127,7 +133,8 @@ class Report:
         yield f"Smallest crop of k * {asked.output_stride} + 1 that holds every image, for eval.py:"
         yield f"    --eval_crop_size={height},{width}"
         yield "Memory, estimated:"
-        yield f"    {_bytes(asked.decoded_bytes)} for all images and labels, decoded to 8 bits"
+        decoded = f"decoded to {self.images.bit_depth} bits"
+        yield f"    {_bytes(asked.decoded_bytes)} for all images and labels, {decoded}"
         if asked.train_bytes is not None and asked.eval_bytes is not None:
             data = DataConfig()
             crops = f"{data.batch_size} crops of {data.crop_size[0]}x{data.crop_size[1]}"

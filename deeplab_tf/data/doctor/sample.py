@@ -10,6 +10,7 @@ from deeplab_tf.data import dataset_info, records
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.data.doctor import kinds
 from deeplab_tf.data.doctor.classes import Classes
+from deeplab_tf.data.doctor.image_spec import ImageSpec
 from deeplab_tf.data.doctor.kinds import Finding
 from deeplab_tf.data.doctor.labels import examine_labels
 from deeplab_tf.data.doctor.record_looks import StoredRecord
@@ -49,7 +50,7 @@ def examine_sample(
         max_scale_factor: Factor by which images are enlarged at most before they are cropped.
     """
     classes = Classes(info.class_names, info.palette, info.ignore_label, dataset_info.FILENAME)
-    survey = Survey(tuple(splits), classes)
+    survey = Survey(tuple(splits), classes, ImageSpec.of(info))
     findings: list[Finding] = []
     for split in splits:
         try:
@@ -58,7 +59,7 @@ def examine_sample(
             findings.append(Finding(kinds.SHARDS_INCOMPLETE, (f"{split}-*",), str(error)))
             continue
         findings += _check_count(split, paths, info.splits[split])
-        for record in _first_records(split, paths, info.ignore_label, findings):
+        for record in _first_records(split, paths, info, findings):
             survey.add(record.look(pixels=False))
     looked_at = sum(split.images for split in survey.splits.values())
     whole = looked_at == sum(info.splits[split] for split in splits)
@@ -72,7 +73,7 @@ def examine_sample(
 
 
 def _first_records(
-    split: str, paths: Sequence[str], ignore_label: int, findings: list[Finding]
+    split: str, paths: Sequence[str], info: DatasetInfo, findings: list[Finding]
 ) -> Iterator[StoredRecord]:
     filled = [path for path in paths if os.path.getsize(path)]
     chosen = filled[:: math.ceil(len(filled) / _FILES_PER_SPLIT) or 1]
@@ -84,7 +85,7 @@ def _first_records(
                 place = f"{name}, record {count}"
                 findings.append(Finding(kinds.RECORD_IS_DAMAGED, (place,), found.reason))
             else:
-                yield StoredRecord(split, name, count, found, ignore_label)
+                yield StoredRecord(split, name, count, found, info.ignore_label, ImageSpec.of(info))
 
 
 def _check_count(split: str, paths: Sequence[str], expected: int) -> list[Finding]:

@@ -10,8 +10,10 @@ from typing import Protocol
 from deeplab_tf.data import dataset_info
 from deeplab_tf.data.doctor import kinds
 from deeplab_tf.data.doctor.classes import Classes, belong_apart
+from deeplab_tf.data.doctor.file_looks import FilePair
+from deeplab_tf.data.doctor.image_spec import ImageSpec
 from deeplab_tf.data.doctor.kinds import Finding
-from deeplab_tf.data.doctor.looks import FilePair, Look, below
+from deeplab_tf.data.doctor.looks import Look, below
 from deeplab_tf.data.doctor.record_folder import open_records
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
 from deeplab_tf.data.pairing import Pairing, Sample, pair_folders, pair_voc
@@ -34,6 +36,7 @@ class Source(Protocol):
     Attributes:
         root: The folder that is examined.
         classes: What its labels mean.
+        images: What its images are to be.
         description: What the path was taken for.
         splits: The names of the splits.
         findings: What is wrong with files and names; complete when `items` has run.
@@ -42,6 +45,7 @@ class Source(Protocol):
 
     root: Path
     classes: Classes
+    images: ImageSpec
     description: str
     splits: tuple[str, ...]
     findings: list[Finding]
@@ -57,6 +61,7 @@ class FileTree:
 
     root: Path
     classes: Classes
+    images: ImageSpec
     description: str
     read: FileReader
     samples: dict[Sample, tuple[str, ...]]
@@ -67,7 +72,7 @@ class FileTree:
     def items(self) -> Iterator[FilePair]:
         """Yields every pair of files once."""
         for sample, splits in self.samples.items():
-            yield FilePair(sample, splits, self.read, self.root)
+            yield FilePair(sample, splits, self.read, self.images, self.root)
 
 
 def open_source(
@@ -79,6 +84,7 @@ def open_source(
     list_files: Mapping[str, str] | None = None,
     class_names: Sequence[str] | None = None,
     read: FileReader,
+    value_range: tuple[float, float] | None = None,
 ) -> Source:
     """Finds out what there is to examine.
 
@@ -90,7 +96,9 @@ def open_source(
         list_files: As for `pairing.folder_splits`; without them all images are one split.
         class_names: One name per class. None: dataset.json says them; VOC's 21 for a tree in VOC's
             layout, as its converter takes them; else the labels that occur are the classes.
-        read: How masks are read.
+        read: How masks are read, and what images are to be; of records dataset.json says it.
+        value_range: Values of the images that are 0 and 255 to the network; None for all that they
+            may have.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -99,6 +107,7 @@ def open_source(
     names = tuple(class_names) if class_names else None
     palette = read.color_table.palette if read.color_table else None
     classes = Classes(names, palette, read.ignore_label, "as given")
+    spec = ImageSpec(read.input_channels, read.bit_depth, value_range or (0, 2**read.bit_depth - 1))
     if image_folder and mask_folder:
         root = Path(
             os.path.commonpath([os.path.abspath(image_folder), os.path.abspath(mask_folder)])
@@ -112,9 +121,9 @@ def open_source(
         if not root.is_dir():
             raise FileNotFoundError(f"folder {root} not found")
         if (root / "JPEGImages").is_dir():
-            return _voc_tree(root, classes, read)
+            return _voc_tree(root, classes, spec, read)
         if (root / dataset_info.FILENAME).is_file() or any(root.glob("*.tfrecord")):
-            return open_records(root, classes=classes)
+            return open_records(root, classes=classes, images=spec)
         if not (images.is_dir() and masks.is_dir()):
             raise ValueError(
                 f"{root} is nothing known here: expected a tree in VOC's layout (JPEGImages, "
@@ -123,13 +132,17 @@ def open_source(
                 "and the like convert first, and examine the records"
             )
     pairing = pair_folders(
-        image_dir=images, mask_dir=masks, mask_suffix=mask_suffix, list_files=list_files
+        image_dir=images,
+        mask_dir=masks,
+        image_extensions=spec.extensions(),
+        mask_suffix=mask_suffix,
+        list_files=list_files,
     )
     description = f"images in {below(images, root)}, masks in {below(masks, root)}"
-    return _file_tree(pairing, root, classes, description, read)
+    return _file_tree(pairing, root, classes, spec, description, read)
 
 
-def _voc_tree(root: Path, classes: Classes, read: FileReader) -> FileTree:
+def _voc_tree(root: Path, classes: Classes, spec: ImageSpec, read: FileReader) -> FileTree:
     if classes.names is None:
         classes = Classes(
             _VOC.class_names,
@@ -140,13 +153,23 @@ def _voc_tree(root: Path, classes: Classes, read: FileReader) -> FileTree:
     masks = root / "SegmentationClass"
     if not masks.is_dir() and (root / "SegmentationClassRaw").is_dir():
         masks = root / "SegmentationClassRaw"
-    pairing = pair_voc(image_dir=root / "JPEGImages", mask_dir=masks, list_dir=root / _LISTS)
+    pairing = pair_voc(
+        image_dir=root / "JPEGImages",
+        mask_dir=masks,
+        list_dir=root / _LISTS,
+        image_extensions=spec.extensions(),
+    )
     description = f"a tree in VOC's layout (JPEGImages, {masks.name}, {_LISTS})"
-    return _file_tree(pairing, root, classes, description, read)
+    return _file_tree(pairing, root, classes, spec, description, read)
 
 
 def _file_tree(
-    pairing: Pairing, root: Path, classes: Classes, description: str, read: FileReader
+    pairing: Pairing,
+    root: Path,
+    classes: Classes,
+    spec: ImageSpec,
+    description: str,
+    read: FileReader,
 ) -> FileTree:
     findings = []
     for problem in pairing.problems:
@@ -166,6 +189,7 @@ def _file_tree(
     return FileTree(
         root=root,
         classes=classes,
+        images=spec,
         description=description,
         read=read,
         samples=samples,

@@ -6,6 +6,7 @@ import numpy as np
 
 from deeplab_tf.data.doctor import kinds
 from deeplab_tf.data.doctor.classes import Classes, belong_apart
+from deeplab_tf.data.doctor.image_spec import ImageSpec
 from deeplab_tf.data.doctor.kinds import Finding
 from deeplab_tf.data.doctor.looks import Color, Look
 from deeplab_tf.data.masks import describe_values
@@ -43,16 +44,21 @@ class Survey:
         findings: What is wrong with single images, and with images beside others.
         no_class: Findings of masks with labels that are no class: their cause may be one for all.
         largest: Largest height and largest width of the images.
-        decoded_bytes: Size of all images and labels as uint8.
+        decoded_bytes: Size of all images, with the bits they have, and of all labels, as uint8.
+        extremes: Lowest and highest value of the images, where they were looked at.
+        outside: The first thousand images with values outside the range of values.
     """
 
-    def __init__(self, splits: tuple[str, ...], classes: Classes) -> None:
+    def __init__(self, splits: tuple[str, ...], classes: Classes, images: ImageSpec) -> None:
         self.splits = {split: SplitSurvey() for split in splits}
         self.findings: list[Finding] = []
         self.no_class: list[Finding] = []
         self.largest = (0, 0)
         self.decoded_bytes = 0
+        self.extremes: tuple[int, int] | None = None
+        self.outside: list[str] = []
         self._classes = classes
+        self._images = images
         self._first_with: dict[bytes, tuple[tuple[str, ...], str]] = {}
         self._first_color: dict[int, tuple[Color, str]] = {}
         self._masks_with: dict[int, list[str]] = {}
@@ -63,9 +69,11 @@ class Survey:
         if look.size is not None:
             height, width = look.size
             self.largest = (max(self.largest[0], height), max(self.largest[1], width))
-            self.decoded_bytes += 4 * height * width
+            self.decoded_bytes += (self._images.pixel_bytes() + 1) * height * width
         if look.digest:
             self._compare_pictures(look)
+        if look.extremes is not None:
+            self._add_values(look.image, look.extremes)
         for split in look.splits:
             self.splits[split].images += 1
         if look.counts is not None:
@@ -79,6 +87,13 @@ class Survey:
     def masks_with(self, label: int) -> tuple[str, ...]:
         """The first thousand masks with a label."""
         return tuple(self._masks_with.get(label, ()))
+
+    def _add_values(self, image: str, extremes: tuple[int, int]) -> None:
+        both = (*(self.extremes or ()), *extremes)
+        self.extremes = (min(both), max(both))
+        low, high = self._images.value_range
+        if (extremes[0] < low or extremes[1] > high) and len(self.outside) < _REMEMBERED:
+            self.outside.append(image)
 
     def _add_labels(self, look: Look, counts: np.ndarray) -> None:
         found = np.flatnonzero(counts)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.data import doctor, images, masks, pairing
+from deeplab_tf.data import channel_files, channels, doctor, images, masks, pairing
 from deeplab_tf.data.doctor import kinds
 from deeplab_tf.data.doctor.classes import belong_apart
 from deeplab_tf.data.doctor.proposals import legal_crop
 from deeplab_tf.data.reading import FileReader
-from tests.data.doctor import record_folders, test_trees, trees
+from tests.data.doctor import record_folders, test_channels, test_trees, trees
 from tests.data.doctor.test_trees import examined
 
 PAGE = (Path(__file__).parents[3] / "docs/doctor.md").read_text(encoding="utf-8")
@@ -39,12 +39,13 @@ def test_the_page_lists_every_kind():
 def test_every_kind_is_seeded_somewhere(tmp_path):
     writers = [*test_trees.CASES, record_folders.faulty, record_folders.of_the_reference]
     seeded = set(OF_SAMPLES)
-    for index, write in enumerate([*writers, record_folders.bad_description]):
+    writers += [record_folders.bad_description, *test_channels.TREES]
+    for index, write in enumerate(writers):
         seeded |= {code for code, _ in write(tmp_path / str(index))}
     assert seeded == {kind.code for kind in doctor.KINDS}
 
 
-@pytest.mark.parametrize("module", [images, masks, pairing])
+@pytest.mark.parametrize("module", [channel_files, channels, images, masks, pairing])
 def test_what_readers_call_a_fault_is_a_kind(module):
     """Every FaultyFileError and Problem in the source names a kind of the table."""
     named = []
