@@ -174,6 +174,7 @@ def test_preset_has_the_published_number_of_parameters(name):
 # What must be so for a field to matter, and another value of it.
 CELL = (CellBranch("conv", -1, (3, 3)), CellBranch("pyramid_pooling", 0, grid_size=(2, 2)))
 CHANGES = {
+    "input_channels": ({}, 4),
     "model_variant": ({"depth_multiplier": 1.0}, "resnet_v1_50"),
     "num_classes": ({}, 7),
     "output_stride": ({}, 8),

@@ -156,7 +156,12 @@ def convert_samples(
         hint = _label_hint(found, class_names=class_names, ignore_label=ignore_label)
         if survey.problems:
             hints = [] if allowed.issuperset(found) else [hint]
-            hints.append(f"What was read without problems is kept in {folder} for the next try.")
+            if survey.sound_parts:
+                hints.append(
+                    f"What was read without problems is kept in {folder}, for another try."
+                )
+            else:
+                shutil.rmtree(folder)
             raise_problems(survey.problems, hint="\n".join(hints))
         try:
             if class_names is None:
@@ -205,6 +210,7 @@ class _Survey:
     turned_images: int
     extremes: tuple[int, int] | None
     problems: tuple[str, ...]
+    sound_parts: int
 
     def remarks(self, kept: int, value_range: tuple[float, float]) -> tuple[str, ...]:
         """Returns what is no error but may surprise."""
@@ -280,7 +286,7 @@ def _merge_notes(plan: _Plan) -> _Survey:
     """What the parts hold, in their order: the first palette counts."""
     pixels = {split: np.zeros(256, np.int64) for split in plan.splits}
     first: np.ndarray | None = None
-    other_palettes = turned_images = 0
+    other_palettes = turned_images = sound_parts = 0
     extremes: list[int] = []
     problems: list[str] = []
     for part in plan.parts():
@@ -288,6 +294,7 @@ def _merge_notes(plan: _Plan) -> _Survey:
         if note is None:
             continue  # there were too many problems to go on
         problems += note.problems
+        sound_parts += not note.problems
         for label, count in note.survey.pixels.items():
             pixels[part.split][label] += count
         turned_images += note.survey.turned_images
@@ -304,6 +311,7 @@ def _merge_notes(plan: _Plan) -> _Survey:
         turned_images,
         extremes=(min(extremes), max(extremes)) if extremes else None,
         problems=tuple(problems),
+        sound_parts=sound_parts,
     )
 
 
