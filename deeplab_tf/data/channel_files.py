@@ -118,7 +118,7 @@ def _tiff_pages(
         tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if data[2:3] == b"+" else 8))
         while tags.next:
             if tags.next in seen:
-                raise ValueError("its pages go round in a circle")
+                raise ValueError("its list of pages does not end")
             seen.add(tags.next)
             file.seek(tags.next)
             tags.load(file)

@@ -2,13 +2,19 @@
 
 import hashlib
 import os
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deeplab_tf.data import images, masks
-from deeplab_tf.data.class_table import read_text
+from deeplab_tf.data.listing import (
+    Problem,
+    existing_folder,
+    files_by_stem,
+    listed_but_missing,
+    read_list,
+    strip_suffix,
+)
 
 _SHOWN_PROBLEMS = 10
 _PAIRING_HINT = (
@@ -24,21 +30,6 @@ class Sample:
     name: str
     image_path: Path
     mask_path: Path
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What does not fit between images, masks and lists.
-
-    Attributes:
-        fault: Name of the kind of fault, as in `faults.FaultyFileError`.
-        path: The file it is about.
-        message: What is wrong, with the names.
-    """
-
-    fault: str
-    path: Path
-    message: str
 
 
 @dataclass(frozen=True)
@@ -111,15 +102,17 @@ def pair_voc(
         ValueError: A folder is empty.
     """
     problems: list[Problem] = []
-    image_files = _files_by_stem(image_dir, image_extensions, problems, what="image")
-    mask_files = _files_by_stem(mask_dir, mask_extensions, problems, what="mask")
-    list_files = sorted(_existing_folder(list_dir, what="list").glob("*.txt"))
+    image_files = files_by_stem(image_dir, image_extensions, problems, what="image")
+    mask_files = files_by_stem(mask_dir, mask_extensions, problems, what="mask")
+    list_files = sorted(existing_folder(list_dir, what="list").glob("*.txt"))
     if not list_files:
         raise ValueError(f"list folder {list_dir} holds no *.txt file, one per split")
     splits: dict[str, list[Sample]] = {}
     for list_file in list_files:
-        names = _read_list(list_file, image_files, problems)
-        problems += _missing(names, image_files, mask_files, list_file, image_dir, mask_dir)
+        names = read_list(list_file, image_files, problems)
+        problems += listed_but_missing(
+            names, image_files, mask_files, list_file, image_dir, mask_dir
+        )
         splits[list_file.stem] = _samples(names, image_files, mask_files)
     return Pairing(splits, tuple(problems))
 
@@ -208,9 +201,9 @@ def pair_folders(
         ValueError: A folder is empty.
     """
     problems: list[Problem] = []
-    image_files = _files_by_stem(image_dir, image_extensions, problems, what="image")
-    mask_files = _strip_suffix(
-        _files_by_stem(mask_dir, masks.EXTENSIONS, problems, what="mask"), mask_suffix, mask_dir
+    image_files = files_by_stem(image_dir, image_extensions, problems, what="image")
+    mask_files = strip_suffix(
+        files_by_stem(mask_dir, masks.EXTENSIONS, problems, what="mask"), mask_suffix, mask_dir
     )
     if not list_files:
         problems += [
@@ -228,8 +221,10 @@ def pair_folders(
         )
     splits: dict[str, list[Sample]] = {}
     for split, path in list_files.items():
-        names = _read_list(Path(path), image_files, problems)
-        problems += _missing(names, image_files, mask_files, Path(path), image_dir, mask_dir)
+        names = read_list(Path(path), image_files, problems)
+        problems += listed_but_missing(
+            names, image_files, mask_files, Path(path), image_dir, mask_dir
+        )
         splits[split] = _samples(names, image_files, mask_files)
     return Pairing(splits, tuple(problems))
 
@@ -251,94 +246,6 @@ def _hash_splits(
                 "choose another ratio or seed, or list the images of each split in a file"
             )
     return splits
-
-
-def _existing_folder(folder: str | os.PathLike[str], *, what: str) -> Path:
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"{what} folder {folder} not found")
-    return Path(folder)
-
-
-def _files_by_stem(
-    folder: str | os.PathLike[str],
-    extensions: Collection[str],
-    problems: list[Problem],
-    *,
-    what: str,
-) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in sorted(_existing_folder(folder, what=what).iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in extensions:
-            continue
-        if path.stem in files:
-            message = f"{files[path.stem]} and {path.name} have the same name; keep one"
-            problems.append(Problem("same-stem", path, message))
-        files[path.stem] = path
-    if not files:
-        raise ValueError(f"{what} folder {folder} holds no {', '.join(extensions)} file")
-    return files
-
-
-def _strip_suffix(
-    files: Mapping[str, Path], suffix: str, folder: str | os.PathLike[str]
-) -> dict[str, Path]:
-    stripped = {
-        stem.removesuffix(suffix): path for stem, path in files.items() if stem.endswith(suffix)
-    }
-    if not stripped:
-        raise ValueError(f"mask folder {folder} holds no file whose name ends in {suffix!r}")
-    return stripped
-
-
-def _read_list(path: Path, image_files: Collection[str], problems: list[Problem]) -> list[str]:
-    """The names in a list file, each once."""
-    if not path.is_file():
-        raise FileNotFoundError(f"list file {path} not found")
-    entries = [line.strip() for line in read_text(path).splitlines()]
-    # Lists name images with or without extension, and names may contain dots.
-    names = [
-        entry if entry in image_files or Path(entry).stem not in image_files else Path(entry).stem
-        for entry in entries
-        if entry
-    ]
-    if not names:
-        message = f"list file {path} is empty; expected one image name a line"
-        problems.append(Problem("list-is-empty", path, message))
-    counts = Counter(names)
-    problems += [
-        Problem("listed-twice", path, f"{path}: {name} is listed {count} times")
-        for name, count in counts.items()
-        if count > 1
-    ]
-    return list(counts)
-
-
-def _missing(
-    names: Sequence[str],
-    image_files: Mapping[str, Path],
-    mask_files: Mapping[str, Path],
-    list_file: Path,
-    image_dir: str | os.PathLike[str],
-    mask_dir: str | os.PathLike[str],
-) -> list[Problem]:
-    """What a list names and is not there."""
-    no_image = [
-        Problem(
-            "listed-image-missing", list_file, f"{list_file}: no image in {image_dir} for {name}"
-        )
-        for name in names
-        if name not in image_files
-    ]
-    no_mask = [
-        Problem(
-            "image-without-mask",
-            image_files[name],
-            f"{list_file}: no mask in {mask_dir} for {name}",
-        )
-        for name in names
-        if name in image_files and name not in mask_files
-    ]
-    return no_image + no_mask
 
 
 def _samples(

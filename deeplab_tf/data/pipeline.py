@@ -15,15 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.config import AugmentationConfig
-from deeplab_tf.data import augment, decoding, records
+from deeplab_tf.data import augment, decoding, record_order, records
 from deeplab_tf.data.augmentations import Augmentations
 from deeplab_tf.data.damage import SoundRecords
-from deeplab_tf.data.dataset_info import FILENAME, DatasetInfo
-
-# Serialized records kept in memory for shuffling. Records further apart than this are mixed by
-# shuffling the files and reading many of them in turns.
-_SHUFFLE_BYTES = 256 * 2**20
-_FILES_AT_ONCE = 16
+from deeplab_tf.data.dataset_info import DatasetInfo
 
 
 class TrainingExample(NamedTuple):
@@ -40,15 +35,6 @@ class TrainingExample(NamedTuple):
     label: tf.Tensor
     degrees: tf.Tensor
     crop: augment.Crop
-
-
-class _Source(NamedTuple):
-    """The files of a split: their number and bytes, their records, and how to read file i."""
-
-    num_files: int
-    num_bytes: int
-    num_records: int
-    read: Callable[[tf.Tensor], tf.data.Dataset]
 
 
 def training_batches(
@@ -108,7 +94,7 @@ def training_batches(
         ValueError: The data set has no such split, its files are empty, a resize lacks
             `min_resize_value`, or an augmentation is not for images with these channels.
     """
-    source = _source(dataset_dir, split, info=info, sound=sound)
+    source = record_order.open_split(dataset_dir, split, info=info, sound=sound)
     augmented = _augmenter(
         info=info,
         crop_size=crop_size,
@@ -129,7 +115,7 @@ def training_batches(
 
     first_example = start_step * batch_size
     return (
-        _endless_records(source, seed=seed, first_example=first_example)
+        record_order.endless_records(source, seed=seed, first_example=first_example)
         .map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
@@ -159,12 +145,12 @@ def training_examples(
         Pairs of a `TrainingExample` and its source, as `evaluation_examples` has it, endless.
         Raises as `training_batches`.
     """
-    source = _source(dataset_dir, split, info=info, sound=sound)
+    source = record_order.open_split(dataset_dir, split, info=info, sound=sound)
     augmented = _augmenter(info=info, seed=seed, **options)
     resize_names = ("min_resize_value", "max_resize_value", "resize_factor")
     resize = decoding.resizer(*(options.get(name) for name in resize_names))
     return (
-        _endless_records(source, seed=seed, first_example=0)
+        record_order.endless_records(source, seed=seed, first_example=0)
         .map(
             lambda index, serialized: (
                 augmented(index, serialized),
@@ -207,7 +193,7 @@ def evaluation_examples(
         ValueError: The data set has no such split, its files are empty, or a resize lacks
             `min_resize_value`.
     """
-    source = _source(dataset_dir, split, info=info, sound=sound)
+    source = record_order.open_split(dataset_dir, split, info=info, sound=sound)
     resize = decoding.resizer(min_resize_value, max_resize_value, resize_factor)
     decode = partial(decoding.decode_example, info=info, resize=resize)
     return (
@@ -216,60 +202,6 @@ def evaluation_examples(
         .apply(tf.data.experimental.assert_cardinality(source.num_records))
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
-    )
-
-
-def _endless_records(source: _Source, *, seed: int, first_example: int) -> tf.data.Dataset:
-    """Pairs of an example's number in the run and its record, from `first_example` on."""
-    shuffled_epoch = partial(_shuffled_epoch, source=source, seed=seed)
-    first_epoch, first_in_epoch = divmod(first_example, source.num_records)
-    return (
-        tf.data.Dataset.counter(first_epoch)
-        .flat_map(shuffled_epoch)
-        .skip(first_in_epoch)
-        .enumerate(first_example)
-    )
-
-
-def _shuffled_epoch(epoch: tf.Tensor, *, source: _Source, seed: int) -> tf.data.Dataset:
-    # Shuffling mixes in the program's global seed, unless the graph traced here forgets it.
-    tf.compat.v1.set_random_seed(None)
-    epoch_seed = tf.random.stateless_uniform(
-        [], [tf.constant(seed, tf.int64), epoch], None, None, dtype=tf.int64, alg="philox"
-    )
-    files = tf.data.Dataset.range(source.num_files)
-    files = files.shuffle(source.num_files, seed=epoch_seed, reshuffle_each_iteration=False)
-    serialized = files.interleave(source.read, cycle_length=_FILES_AT_ONCE)
-    mean_bytes = source.num_bytes / source.num_records
-    return serialized.apply(tf.data.experimental.assert_cardinality(source.num_records)).shuffle(
-        min(source.num_records, int(_SHUFFLE_BYTES / mean_bytes) + 1),
-        seed=epoch_seed,
-        reshuffle_each_iteration=False,
-    )
-
-
-def _source(
-    dataset_dir: str | os.PathLike[str],
-    split: str,
-    *,
-    info: DatasetInfo,
-    sound: SoundRecords | None,
-) -> _Source:
-    """The record files of a split that exists and is not empty."""
-    info.check_split(split)
-    if sound is not None:
-        num_bytes = sum(os.path.getsize(shard.path) for shard in sound.shards)
-        return _Source(len(sound.shards), num_bytes, sound.count, sound.reader())
-    paths = records.split_files(dataset_dir, split)
-    num_bytes = sum(map(os.path.getsize, paths))
-    if not num_bytes:
-        raise ValueError(
-            f"the {len(paths)} files of {paths[0]} hold no record, but {FILENAME} states "
-            f"{info.splits[split]} for split {split!r}; copy the folder again, or convert again"
-        )
-    names = tf.constant(paths)
-    return _Source(
-        len(paths), num_bytes, info.splits[split], lambda i: tf.data.TFRecordDataset(names[i])
     )
 
 

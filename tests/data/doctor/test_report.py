@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.data import channel_files, channels, doctor, images, masks, pairing
+from deeplab_tf.data import channel_files, channels, doctor, images, listing, masks, pairing
 from deeplab_tf.data.doctor import kinds
 from deeplab_tf.data.doctor.classes import belong_apart
 from deeplab_tf.data.doctor.proposals import legal_crop
@@ -45,7 +45,7 @@ def test_every_kind_is_seeded_somewhere(tmp_path):
     assert seeded == {kind.code for kind in doctor.KINDS}
 
 
-@pytest.mark.parametrize("module", [channel_files, channels, images, masks, pairing])
+@pytest.mark.parametrize("module", [channel_files, channels, images, listing, masks, pairing])
 def test_what_readers_call_a_fault_is_a_kind(module):
     """Every FaultyFileError and Problem in the source names a kind of the table."""
     named = []
