@@ -7,6 +7,9 @@
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 
+# Two processes take the test files in turns; more would need more than 8 GB.
+IN_PARALLEL := -n 2 --dist loadfile
+
 # The first of these that is supported is taken; trying them sees through pyenv's shims.
 PYTHON ?= python3 python3.13 python3.12 python3.11
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -61,7 +64,7 @@ demo: $(INSTALLED)  ## train, evaluate, draw and export a small model on generat
 # --- tests and tools ------------------------------------------------------------------------------
 
 test: $(INSTALLED)  ## set up and run the tests (what CI runs)
-	$(PY) -m pytest -m "not slow and not fuzz"
+	$(PY) -m pytest -m "not slow and not fuzz" $(IN_PARALLEL)
 
 slow: $(INSTALLED)  ## run the tests that `make test` leaves out
 	$(PY) -m pytest -m slow
@@ -76,7 +79,7 @@ check: $(INSTALLED)  ## formatting, lint, types, then the tests: run before ever
 	$(PY) -m ruff format --check
 	$(PY) -m ruff check
 	$(PY) -m mypy
-	$(PY) -m pytest -m "not slow and not fuzz"
+	$(PY) -m pytest -m "not slow and not fuzz" $(IN_PARALLEL)
 
 format: $(INSTALLED)  ## format the code and apply the linter's safe fixes
 	$(PY) -m ruff check --fix --exit-zero

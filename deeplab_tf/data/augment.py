@@ -39,6 +39,8 @@ class AxisSamples(NamedTuple):
         high: int32 [n], window position above, or the last one.
         weight: float32 [n] in [0, 1), the share of `high` in linear interpolation.
         padding: int32 [2], number of padded positions before and after these n.
+        is_whole: bool scalar, whether these n are the whole scaled source.
+        flip: bool scalar, whether they go backwards.
     """
 
     start: tf.Tensor
@@ -47,6 +49,8 @@ class AxisSamples(NamedTuple):
     high: tf.Tensor
     weight: tf.Tensor
     padding: tf.Tensor
+    is_whole: tf.Tensor
+    flip: tf.Tensor
 
 
 def resize_to_range_size(
@@ -190,7 +194,11 @@ def sample_axis(
     before = first - offset
     padding = tf.stack([before, crop_size - tf.size(low) - before])[::step]
     weight = (position - floor)[::step]
-    return AxisSamples(start, length, low, tf.minimum(low + 1, length - 1), weight, padding)
+    is_whole = (tf.size(low) == scaled_size) & (length == source_size)
+    high = tf.minimum(low + 1, length - 1)
+    return AxisSamples(
+        start, length, low, high, weight, padding, is_whole, tf.convert_to_tensor(flip)
+    )
 
 
 def crop_image(
@@ -213,20 +221,38 @@ def crop_image(
     Returns:
         [crop_h, crop_w, c] of the canvas's type; uint8 is rounded to the nearest value.
     """
+    image = tf.cond(
+        rows.is_whole & columns.is_whole,
+        lambda: _resize_whole(window, rows, columns),
+        lambda: _interpolate_window(window, rows, columns),
+    )
+    if canvas.dtype == tf.uint8:
+        image = tf.cast(image + 0.5, tf.uint8)
+    image = tf.ensure_shape(image, [None, None, canvas.shape[-1]])
+    if change_pixels is not None:
+        image = change_pixels(image)
+    return _pad(image, rows, columns, canvas=canvas)
+
+
+def _resize_whole(window: tf.Tensor, rows: AxisSamples, columns: AxisSamples) -> tf.Tensor:
+    """A whole scaled image, float32: TensorFlow's resize is twice as fast where nothing is cut."""
+    image = resize_image(window, (tf.size(rows.low), tf.size(columns.low)))
+    image = tf.cond(rows.flip, lambda: image[::-1], lambda: image)
+    return tf.cond(columns.flip, lambda: image[:, ::-1], lambda: image)
+
+
+def _interpolate_window(window: tf.Tensor, rows: AxisSamples, columns: AxisSamples) -> tf.Tensor:
+    """The same for a part of one: float32 [rows.low, columns.low, c]."""
     # Gathering single pixels is ten times as slow as gathering whole rows and transposing twice,
     # and TensorFlow transposes matrices fastest, hence the reshapes. The width goes first, because
     # then an enlarged image is small for longer, and the resize kernel does it so.
-    height, width, channels = tf.shape(window)[0], tf.shape(window)[1], canvas.shape[-1]
+    height, width = tf.shape(window)[0], tf.shape(window)[1]
+    channels = window.shape[-1]
     by_column = tf.transpose(tf.reshape(window, [height, width * channels]))
     by_column = _interpolate(tf.reshape(by_column, [width, channels * height]), columns)
     by_row = tf.transpose(tf.reshape(by_column, [-1, height]))
     by_row = _interpolate(by_row, rows)
-    if canvas.dtype == tf.uint8:
-        by_row = tf.cast(by_row + 0.5, tf.uint8)
-    image = tf.reshape(by_row, [tf.size(rows.low), tf.size(columns.low), channels])
-    if change_pixels is not None:
-        image = change_pixels(image)
-    return _pad(image, rows, columns, canvas=canvas)
+    return tf.reshape(by_row, [tf.size(rows.low), tf.size(columns.low), channels])
 
 
 def crop_label(

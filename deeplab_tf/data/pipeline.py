@@ -25,7 +25,7 @@ class TrainingExample(NamedTuple):
     """What the network gets of one example, and how it was made.
 
     Attributes:
-        image: uint8 [crop_h, crop_w, 3].
+        image: uint8 or float32 [crop_h, crop_w, c], as `training_batches` says.
         label: uint8 [crop_h, crop_w].
         degrees: float32 scalar, its rotation after the flip, counter-clockwise about its centre.
         crop: Its scale, crop and flip.
