@@ -1,5 +1,6 @@
 """Optimizers, learning rates, weight decay and gradient multipliers, as the reference trains."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -57,6 +58,13 @@ def learning_rate_schedule(config: TrainConfig) -> schedules.LearningRateSchedul
         config.slow_start_learning_rate,
         rises_to=base if config.slow_start_burnin_type == "linear" else None,
     )
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The learning rate of the step after `step` steps."""
+    if config.optimizer == "adam":
+        return config.adam_learning_rate
+    return float(ops.convert_to_numpy(learning_rate_schedule(config)(step)))
 
 
 @keras.saving.register_keras_serializable("deeplab_tf")
@@ -138,18 +146,63 @@ class MomentumOptimizer(keras.optimizers.Optimizer):
         return {**super().get_config(), "momentum": self.momentum}
 
 
+@keras.saving.register_keras_serializable("deeplab_tf")
+class LossScale(keras.optimizers.LossScaleOptimizer):
+    """Scales the loss, so that gradients do not vanish in float16, and halves an excessive scale.
+
+    A step whose gradients are not finite changes nothing but the scale.
+
+    Differs from Keras in that it is counted as a step, so that steps, batches and the learning
+    rate's schedule stay together.
+    """
+
+    def _stateful_handle_non_finite_grads(self) -> None:
+        super()._stateful_handle_non_finite_grads()
+        self.inner_optimizer.iterations.assign_add(1)
+
+
 def build_optimizer(
-    config: TrainConfig, variables: list[keras.Variable]
+    config: TrainConfig,
+    variables: list[keras.Variable],
+    *,
+    kernels: Sequence[keras.Variable] | None = None,
 ) -> keras.optimizers.Optimizer:
-    """The optimizer of a config: momentum under its schedule, or Adam with a constant rate."""
+    """The optimizer of a config.
+
+    Momentum under its schedule, Adam with a constant rate, or AdamW under the schedule
+    (arXiv 1711.05101, Algorithm 2): w = w - rate * (Adam's direction + weight_decay * w). The
+    paper's weight decay has the schedule but not the base rate in it; ours is PyTorch's and Keras',
+    which has both.
+
+    Args:
+        config: The optimisation.
+        variables: What it trains.
+        kernels: What AdamW decays, `regularized_kernels(model)`; of the others the loss does it.
+
+    Raises:
+        ValueError: AdamW without kernels.
+    """
     if config.optimizer == "adam":
         optimizer = keras.optimizers.Adam(
             config.adam_learning_rate,
             epsilon=config.adam_epsilon,
             name="adam",  # or Keras counts them, and checkpoints differ by process
         )
+    elif config.optimizer == "adamw":
+        if kernels is None:
+            raise ValueError("AdamW needs to know the kernels that it decays.")
+        optimizer = keras.optimizers.AdamW(
+            learning_rate_schedule(config),
+            weight_decay=config.weight_decay,
+            epsilon=config.adam_epsilon,
+            name="adamw",
+        )
+        decayed = {id(kernel) for kernel in kernels}
+        optimizer.exclude_from_weight_decay([v for v in variables if id(v) not in decayed])
     else:
         optimizer = MomentumOptimizer(learning_rate_schedule(config), config.momentum)
+    if config.mixed_precision == "float16":
+        optimizer = LossScale(optimizer, name="loss_scale")
     optimizer.build(variables)
     return optimizer
 
@@ -172,6 +225,18 @@ def regularized_kernels(model: keras.Model) -> list[keras.Variable]:
 def l2_loss(kernels: list[keras.Variable], weight_decay: float) -> Any:
     """As slim's `l2_regularizer`: weight_decay * sum(w ** 2) / 2 over all kernels."""
     return weight_decay / 2 * sum(ops.sum(ops.square(kernel)) for kernel in kernels)
+
+
+def global_norm(gradients: Sequence[Any]) -> Any:
+    """The length of all gradients as one vector, float32 scalar."""
+    squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in gradients]
+    return ops.sqrt(sum(squares))
+
+
+def clip_by_global_norm(gradients: Sequence[Any], norm: float) -> list[Any]:
+    """Gradients that together are no longer than `norm`, in their direction (arXiv 1211.5063)."""
+    factor = norm / ops.maximum(global_norm(gradients), norm)
+    return [gradient * ops.cast(factor, gradient.dtype) for gradient in gradients]
 
 
 def gradient_multiplier(

@@ -1,4 +1,4 @@
-"""The loss against the reference's recorded values and gradients, and against plain numpy."""
+"""Losses of pixels, and the objective: against the reference's recorded values and plain numpy."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.losses import softmax_cross_entropy
+from deeplab_tf.losses import (
+    dice_loss,
+    label_counts,
+    lovasz_softmax,
+    pixel_loss,
+    segmentation_losses,
+    softmax_cross_entropy,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 FACTS = json.loads((GOLDEN / "facts_train.json").read_text())
@@ -216,3 +223,194 @@ def test_wrong_input_is_an_error(pixels):
     labels[0, 0, 0] = 5
     with pytest.raises(tf.errors.InvalidArgumentError, match="label value of 5"):
         softmax_cross_entropy(labels, logits, ignore_label=255)
+
+
+# --- Smoothed and focal ---------------------------------------------------------------------------
+
+
+def numpy_pixel_loss(labels, logits, *, label_weights, label_smoothing=0.0, focal_gamma=0.0):
+    """Mean over the valid pixels of 255-void labels, by the definitions."""
+    valid = labels != 255
+    y, weights = labels[valid], np.asarray(label_weights)
+    p = np.exp(logits[valid])
+    p /= p.sum(axis=-1, keepdims=True)
+    target = (1 - label_smoothing) * np.eye(5)[y] + label_smoothing / 5
+    losses = -np.sum(target * np.log(p), axis=-1) * (1 - p[np.arange(len(y)), y]) ** focal_gamma
+    return np.mean(weights[y] * losses)
+
+
+KINDS = [
+    {"label_smoothing": 0.1},
+    {"label_smoothing": 0.9},
+    {"focal_gamma": 0.5},
+    {"focal_gamma": 2.0},
+    {"focal_gamma": 5.0},
+]
+
+
+@pytest.mark.parametrize("label_weights", [(1.0,) * 5, (0.5, 1.0, 2.0, 0.0, 1.5)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_loss_and_gradient_equal_the_definition(pixels, kind, label_weights):
+    labels, logits = pixels
+    loss, gradient = value_and_gradient(labels, logits, label_weights=label_weights, **kind)
+    options = {"label_weights": label_weights, **kind}
+    np.testing.assert_allclose(loss, numpy_pixel_loss(labels, logits, **options), rtol=1e-5)
+    logits = logits.astype(np.float64)
+    for place in np.ndindex(1, 2, *logits.shape[2:]):
+        ends = []
+        for shift in (1e-5, -1e-5):
+            moved = logits.copy()
+            moved[place] += shift
+            ends.append(numpy_pixel_loss(labels, moved, **options))
+        np.testing.assert_allclose(gradient[place], (ends[0] - ends[1]) / 2e-5, atol=1e-6)
+
+
+def value_and_gradient(labels, logits, **options):
+    logits = tf.constant(logits, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = pixel_loss(labels, logits, ignore_label=255, **options).mean()
+    return loss.numpy(), tape.gradient(loss, logits).numpy()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("label", [0, 1])
+def test_gradients_without_doubt_are_finite(kind, label):
+    """Where a probability is 1 or 0 in float32."""
+    logits = np.array([200.0, -200.0, -200.0], np.float32).reshape(1, 1, 1, 3)
+    loss, gradient = value_and_gradient(np.full((1, 1, 1), label), logits, **kind)
+    assert np.isfinite(gradient).all()
+    if "focal_gamma" in kind:
+        np.testing.assert_allclose(loss, 400.0 * label, rtol=1e-6)
+        np.testing.assert_allclose(gradient.ravel(), [label, -label, 0], atol=1e-6)
+
+
+def test_focal_losses_are_mined_as_others(pixels):
+    labels, logits = pixels
+    losses = []
+    for place in zip(*np.nonzero(labels != 255), strict=True):
+        one = np.full((1, 1, 1), labels[place])
+        losses.append(value_and_gradient(one, logits[place].reshape(1, 1, 1, 5), focal_gamma=2)[0])
+    mined, _ = value_and_gradient(labels, logits, focal_gamma=2, top_k_percent_pixels=0.25)
+    np.testing.assert_allclose(mined, np.mean(sorted(losses)[-21:]), rtol=1e-5)
+
+
+# --- The objective --------------------------------------------------------------------------------
+
+ALL_TERMS = {"dice_weight": 0.5, "lovasz_weight": 2.0}
+
+
+def test_by_default_the_objective_is_the_cross_entropy(pixels):
+    labels, logits = pixels
+    ((weight, loss),) = segmentation_losses(labels, logits, ignore_label=255)
+    expected = softmax_cross_entropy(labels, logits, ignore_label=255)
+    np.testing.assert_array_equal(weight * loss.mean(), expected)
+    assert loss.count == (labels != 255).sum()
+
+
+@pytest.mark.parametrize("upsample_logits", [True, False])
+def test_the_objective_has_all_its_terms_at_one_size(pixels, upsample_logits):
+    labels, logits = pixels
+    small = np.ascontiguousarray(logits[:, :3, :4])
+    terms = segmentation_losses(
+        labels,
+        small,
+        ignore_label=255,
+        loss="focal",
+        focal_gamma=1.5,
+        label_weights=(0.5, 1.0, 2.0, 0.0, 1.5),
+        upsample_logits=upsample_logits,
+        **ALL_TERMS,
+    )
+    resize = tf.compat.v1.image
+    if upsample_logits:
+        small = resize.resize_bilinear(small, labels.shape[1:], align_corners=True)
+    else:
+        labels = resize.resize_nearest_neighbor(labels[..., None], (3, 4), align_corners=True)
+        labels = labels.numpy()[..., 0]
+    expected = [
+        (
+            1.0,
+            pixel_loss(
+                labels,
+                small,
+                ignore_label=255,
+                focal_gamma=1.5,
+                label_weights=(0.5, 1.0, 2.0, 0.0, 1.5),
+            ),
+        ),
+        (0.5, dice_loss(labels, small, ignore_label=255)),
+        (2.0, lovasz_softmax(labels, small, ignore_label=255)),
+    ]
+    assert [weight for weight, _ in terms] == [weight for weight, _ in expected]
+    for (_, found), (_, loss) in zip(terms, expected, strict=True):
+        np.testing.assert_allclose(found, loss, rtol=1e-5)
+
+
+def test_the_parts_of_a_batch_add_up_to_it(pixels):
+    """So do replicas and accumulated gradients, though one part has no valid pixel in an image."""
+    labels, logits = np.tile(pixels[0], (2, 1, 1)), np.tile(pixels[1], (2, 1, 1, 1))
+    labels[1] = 255
+    options = {"ignore_label": 255, "label_smoothing": 0.1, **ALL_TERMS}
+    whole = segmentation_losses(labels, logits, **options)
+    parts = [
+        segmentation_losses(labels[part], logits[part], **options)
+        for part in (slice(1), slice(1, 2), slice(2, 4))
+    ]
+    for i, (_, loss) in enumerate(whole):
+        np.testing.assert_allclose(sum(part[i][1].total for part in parts), loss.total, rtol=1e-6)
+        assert sum(part[i][1].count for part in parts) == loss.count
+
+
+@pytest.mark.parametrize("upsample_logits", [True, False])
+@pytest.mark.parametrize("terms", [{}, ALL_TERMS, {"lovasz_weight": 1.0}])
+def test_counts_are_known_from_the_labels(pixels, upsample_logits, terms):
+    labels, logits = pixels
+    labels[1] = 255
+    logits = logits[:, :3, :4]
+    options = {"ignore_label": 255, "upsample_logits": upsample_logits, **terms}
+    losses = segmentation_losses(labels, logits, **options)
+    counts = label_counts(labels, (3, 4), **options)
+    np.testing.assert_array_equal(counts, [loss.count for _, loss in losses])
+    valid = labels != 255 if upsample_logits else (labels != 255)[:, [0, 3, 5]][:, :, [0, 2, 4, 6]]
+    assert counts[0] == valid.sum()
+    assert all(count == 1 for count in counts[1:])
+    assert label_counts(labels, (3, 4), top_k_percent_pixels=0.5, **options)[0] is None
+
+
+@pytest.mark.parametrize("options", [{"loss": "focal"}, {"label_smoothing": 0.1}])
+@pytest.mark.parametrize("value", [3, -1, 1 << 20])
+def test_the_objective_does_not_depend_on_ignored_pixels(pixels, options, value):
+    """Nor does its gradient, to the last bit."""
+    labels, logits = pixels
+    ignored = (labels == 255) | (labels == value)
+    found = []
+    for void, there in ((255, 0.0), (value, 1e4)):
+        changed = tf.constant(np.where(ignored[..., np.newaxis], np.float32(there), logits))
+        with tf.GradientTape() as tape:
+            tape.watch(changed)
+            terms = segmentation_losses(
+                np.where(ignored, void, labels.astype(np.int32)),
+                changed,
+                ignore_label=void,
+                **ALL_TERMS,
+                **options,
+            )
+            loss = sum(weight * term.mean() for weight, term in terms)
+        found.append((loss.numpy(), tape.gradient(loss, changed).numpy()))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    assert not found[0][1][ignored].any()
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": "focal"}, {"label_smoothing": 0.1}])
+def test_a_batch_of_void_has_no_loss_and_no_gradient(pixels, options):
+    logits = tf.constant(pixels[1])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        terms = segmentation_losses(
+            np.full((2, 6, 7), 255), logits, ignore_label=255, **ALL_TERMS, **options
+        )
+        loss = sum(weight * term.mean() for weight, term in terms)
+    assert loss == 0
+    np.testing.assert_array_equal(tape.gradient(loss, logits), np.zeros(logits.shape))

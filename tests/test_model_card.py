@@ -88,11 +88,19 @@ CARD = ModelCard(
         adam_learning_rate=0.01,
         adam_epsilon=1e-6,
         weight_decay=1e-4,
+        clip_gradient_norm=5.0,
+        ema_decay=0.999,
         last_layer_gradient_multiplier=10.0,
         last_layers_contain_logits_only=True,
         initialize_last_layer=False,
         fine_tune_batch_norm=False,
+        freeze_batch_norm=True,
+        mixed_precision="bfloat16",
         batch_norm_decay=0.99,
+        loss="focal",
+        focal_gamma=3.0,
+        dice_weight=0.5,
+        lovasz_weight=0.25,
         upsample_logits=False,
         hard_example_mining_step=100,
         top_k_percent_pixels=0.25,
@@ -128,6 +136,13 @@ WITH_CELL = dataclasses.replace(
             CellBranch("conv", -1, kernel=(3, 3), rate=(1, 6)),
             CellBranch("pyramid_pooling", 0, grid_size=(2, 4)),
         )
+    ),
+    train=dataclasses.replace(
+        CARD.train,
+        loss="cross_entropy",
+        label_smoothing=0.1,
+        top_k_percent_pixels=1.0,
+        gradient_accumulation_steps=2,
     ),
 )
 WITH_FULLY_CONNECTED = dataclasses.replace(

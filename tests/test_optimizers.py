@@ -13,6 +13,7 @@ from deeplab_tf.optimizers import (
     MomentumOptimizer,
     SlowStart,
     build_optimizer,
+    clip_by_global_norm,
     gradient_multiplier,
     l2_loss,
     learning_rate_schedule,
@@ -98,6 +99,45 @@ def test_adam_equals_tf1(start, epsilon):
     assert_close(trained_in_keras(start, partial(build_optimizer, config)), expected)
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.2])
+def test_adamw_equals_its_paper(start, weight_decay):
+    """Algorithm 2 of arXiv 1711.05101 under the poly schedule; the first variable has no decay.
+
+    Epsilon is the "epsilon hat" of Adam's paper (section 2), as TF1's and Keras' is.
+    """
+    config = TrainConfig(
+        optimizer="adamw",
+        training_number_of_steps=4,
+        base_learning_rate=0.3,
+        end_learning_rate=0.01,
+        weight_decay=weight_decay,
+        adam_epsilon=0.01,
+        adam_learning_rate=7.0,
+    )
+
+    def build(variables):
+        return build_optimizer(config, variables, kernels=variables[1:])
+
+    values = [value.astype(np.float64) for value in start]
+    means, squares = ([np.zeros_like(value) for value in values] for _ in range(2))
+    for t, rate in enumerate(numpy_rates(), start=1):
+        for i, gradient in enumerate(toy_gradients(values, t - 1)):
+            means[i] = 0.9 * means[i] + 0.1 * gradient
+            squares[i] = 0.999 * squares[i] + 0.001 * gradient**2
+            mean, square = means[i] / (1 - 0.9**t), squares[i] / (1 - 0.999**t)
+            direction = mean / (np.sqrt(square) + 0.01 / np.sqrt(1 - 0.999**t))
+            decay = weight_decay if i == 1 else 0.0
+            values[i] = values[i] - rate * (direction + decay * values[i])
+    actual = trained_in_keras(start, build)
+    for a, b in zip(actual, values, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_adamw_must_know_what_it_decays():
+    with pytest.raises(ValueError, match="the kernels that it decays"):
+        build_optimizer(TrainConfig(optimizer="adamw"), [keras.Variable([1.0])])
+
+
 def trained_in_tf1(start, optimizer, before_step=lambda step: None):
     variables = [tf.Variable(value) for value in start]
     for step in range(STEPS):
@@ -152,7 +192,23 @@ def test_a_slow_start_may_be_all_of_a_run(policy, slow_start_step):
     np.testing.assert_allclose([float(rates(step)) for step in range(10)], 1e-4)
 
 
-# --- Weight decay and multipliers -----------------------------------------------------------------
+def test_linear_burn_in_and_several_rates():
+    config = TrainConfig(
+        training_number_of_steps=10,
+        learning_policy="multi_steps",
+        base_learning_rate=0.5,
+        boundaries=(1, 3),
+        boundary_learning_rates=(0.5, 0.2, 0.1),
+        slow_start_step=2,
+        slow_start_learning_rate=0.1,
+        slow_start_burnin_type="linear",
+    )
+    rates = learning_rate_schedule(config)
+    expected = [0.1, 0.3, 0.5, 0.5, 0.2, 0.2, 0.1, 0.1]
+    np.testing.assert_allclose([float(rates(step)) for step in range(8)], expected, rtol=1e-6)
+
+
+# --- Weight decay, clipping and multipliers -------------------------------------------------------
 
 
 def test_l2_loss_is_half_the_sum_of_squares():
@@ -181,6 +237,25 @@ def test_weight_decay_of_a_nas_encoder():
     ]
     assert len([name for name in expected if "depthwise_weights" in name]) == 12 * 6 * 2
     assert sorted(map(reference_name, regularized_kernels(model))) == sorted(expected)
+
+
+@pytest.mark.parametrize("norm", [0.5, 12.9, 13.1, 1000.0])
+def test_gradients_are_clipped_together(norm):
+    """The length of (3, 4, 12) is 13."""
+    gradients = [np.array([[3.0], [4.0]], np.float32), np.array([-12.0], np.float32)]
+    clipped = clip_by_global_norm([tf.constant(gradient) for gradient in gradients], norm)
+    expected, length = tf.clip_by_global_norm(gradients, norm)
+    assert length == 13
+    for a, b, whole in zip(clipped, expected, gradients, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+        np.testing.assert_allclose(a, whole * min(1, norm / 13), rtol=1e-6)
+    if norm > 13:
+        np.testing.assert_array_equal(clipped[0], gradients[0])
+
+
+def test_gradients_of_zero_stay_zero():
+    (clipped,) = clip_by_global_norm([tf.zeros(3)], 1.0)
+    np.testing.assert_array_equal(clipped, np.zeros(3))
 
 
 @pytest.mark.golden

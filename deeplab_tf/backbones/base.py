@@ -29,12 +29,14 @@ class Backbone:
         options: The `ModelConfig` fields that `build` takes beside `output_stride`.
         mean_pixel: RGB in [0, 255] that becomes 0 inside the network; see `padding_color`.
         scale: Factor on the images after the mean is subtracted.
+        has_batch_norm: Whether there is batch norm in it.
     """
 
     build: Callable[..., Features]
     options: tuple[str, ...]
     mean_pixel: tuple[float, float, float] = (127.5, 127.5, 127.5)
     scale: float = 1 / 127.5
+    has_batch_norm: bool = True
 
     def padding_color(self, input_channels: int) -> tuple[float, ...]:
         """What images are padded with, in [0, 255] for each channel; 0 inside the network.

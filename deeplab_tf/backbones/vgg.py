@@ -46,5 +46,11 @@ def vgg_16(x: KerasTensor, *, output_stride: int) -> Features:
 
 
 VARIANTS = {
-    "vgg_16": Backbone(build=vgg_16, options=(), mean_pixel=(123.68, 116.779, 103.939), scale=1.0)
+    "vgg_16": Backbone(
+        build=vgg_16,
+        options=(),
+        mean_pixel=(123.68, 116.779, 103.939),
+        scale=1.0,
+        has_batch_norm=False,
+    )
 }

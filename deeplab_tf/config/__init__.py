@@ -9,8 +9,8 @@ from deeplab_tf.config.run import (
     CRFParams,
     DataConfig,
     InferenceConfig,
-    TrainConfig,
 )
+from deeplab_tf.config.train import TrainConfig
 
 __all__ = [
     "CRF_V1",

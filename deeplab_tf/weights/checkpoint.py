@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf.weights.native import damage_reported, listed, weight_path
+from deeplab_tf.weights.native import damage_reported, listed, weight_paths
 
 _SLIM_NAMES = {
     "kernel": "weights",
@@ -104,11 +104,11 @@ class Checkpoint:
             reader = tf.train.load_checkpoint(prefix)
             shapes = reader.get_variable_to_shape_map()
             steps = [int(reader.get_tensor(key)) for key in shapes if re.fullmatch(_STEP, key)]
-        paths = {key: weight_path(key) for key in shapes}
-        kinds = {key: None if path else _kind(key) for key, path in paths.items()}
+        paths = weight_paths(shapes)
+        kinds = {key: None if key in paths else _kind(key) for key in shapes}
         keys = {
-            _slim_name(path) if path else key: key
-            for key, path in paths.items()
+            _slim_name(paths[key]) if key in paths else key: key
+            for key in shapes
             if kinds[key] is None
         }
         return cls(

@@ -1,11 +1,13 @@
 """Our own checkpoints: a flat TensorFlow checkpoint of named variables.
 
 Names are the layers' (the reference's scopes with "." for "/"), under "model"; what only training
-needs lies beside them under "optimizer" and "random".
+needs lies beside them under "optimizer" and "random". A run that averages its weights has the
+averages under "average", by the same names: they are what others read, training goes on with
+"model".
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import keras
@@ -13,28 +15,43 @@ import numpy as np
 import tensorflow as tf
 
 # How TensorFlow stores the variable of a name: with "." doubled, which is its escape sign.
-_PREFIX, _SUFFIX = "model/", "/.ATTRIBUTES/VARIABLE_VALUE"
+_PREFIX, _AVERAGE_PREFIX = "model/", "average/"
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def training_checkpoint(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    averages: Mapping[str, keras.Variable] | None = None,
 ) -> tf.train.Checkpoint:
     """Everything a run needs to go on exactly: weights, optimizer, step, dropout's seeds.
 
     `tf.train.Checkpoint(model=model)` would leave out the seeds, which Keras keeps outside the
     weights and numbers by process, so they are stored by position.
+
+    Args:
+        model: The network.
+        optimizer: Its optimizer, built.
+        averages: Of weights, by their paths: `ema.WeightAverage.averages`.
     """
     weights = {id(weight) for weight in model.weights}
     seeds = [variable for variable in model.variables if id(variable) not in weights]
-    return tf.train.Checkpoint(
-        model=_named(model.weights),
-        optimizer=_named(optimizer.variables),
-        random={str(i): seed.value for i, seed in enumerate(seeds)},
-    )
+    parts = {
+        "model": _named(model.weights),
+        "optimizer": _named(optimizer.variables),
+        "random": {str(i): seed.value for i, seed in enumerate(seeds)},
+    }
+    if averages:
+        parts["average"] = {
+            path.replace("/", "."): average.value for path, average in averages.items()
+        }
+    return tf.train.Checkpoint(**parts)
 
 
 def load_weights(model: keras.Model, checkpoint: str) -> None:
     """Sets every weight of a model from a checkpoint of the same network.
+
+    Where the run averaged its weights, these are the averages.
 
     Args:
         model: The network.
@@ -92,14 +109,22 @@ def find_misfit(
     )
 
 
-def weight_path(key: str) -> str | None:
-    """The path, with "." for "/", of the weight that a checkpoint of ours has under a key, if any.
+def weight_paths(keys: Collection[str]) -> dict[str, str]:
+    """The keys of a network's weights, or of their averages where there are any, with their paths.
 
-    `key` is a name inside of the checkpoint's file.
+    Args:
+        keys: The names inside of a checkpoint's file, ours or not.
+
+    Returns:
+        Of some keys the paths, with "." for "/", each once.
     """
-    if not key.startswith(_PREFIX):
-        return None
-    return key.removeprefix(_PREFIX).removesuffix(_SUFFIX).replace("..", ".")
+    found = {}
+    for prefix in (_PREFIX, _AVERAGE_PREFIX):
+        for key in keys:
+            if key.startswith(prefix) and key.endswith(_SUFFIX):
+                path = key.removeprefix(prefix).removesuffix(_SUFFIX).replace("..", ".")
+                found[path] = key
+    return {key: path for path, key in found.items()}
 
 
 @contextlib.contextmanager
@@ -115,11 +140,11 @@ def damage_reported(checkpoint: str) -> Iterator[None]:
 
 
 def _read(checkpoint: str) -> dict[str, np.ndarray]:
-    """The values under "model" by name; all of them, so that damage is found before any is used."""
+    """All weights by name, so that damage is found before any is used."""
     with damage_reported(checkpoint):
         reader = tf.train.load_checkpoint(checkpoint)
-        paths = {key: weight_path(key) for key in reader.get_variable_to_shape_map()}
-        return {path: reader.get_tensor(key) for key, path in paths.items() if path is not None}
+        paths = weight_paths(reader.get_variable_to_shape_map())
+        return {path: reader.get_tensor(key) for key, path in paths.items()}
 
 
 def _named(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
