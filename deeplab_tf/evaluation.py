@@ -111,15 +111,35 @@ def evaluate(
         ignore_label: Label of the pixels that do not count.
         total: Number of examples, for the progress bar.
     """
-    scores, _ = evaluate_trimaps(
-        predict_labels,
-        examples,
-        widths=(),
-        num_classes=num_classes,
-        ignore_label=ignore_label,
-        total=total,
+    return scores_from_confusion(
+        split_confusion(
+            predict_labels,
+            examples,
+            num_classes=num_classes,
+            ignore_label=ignore_label,
+            total=total,
+        )
     )
-    return scores
+
+
+def split_confusion(
+    predict_labels: Callable[[np.ndarray], np.ndarray],
+    examples: Iterable[Mapping[str, Any]],
+    *,
+    num_classes: int,
+    ignore_label: int,
+    total: int | None = None,
+) -> np.ndarray:
+    """The confusion matrix of a whole split, int64 [classes, classes]; arguments of `evaluate`."""
+    matrix = np.zeros((num_classes, num_classes), np.int64)
+    for example in _with_progress(examples, total):
+        matrix += confusion_matrix(
+            example["label"],
+            predict_labels(example["image"]),
+            num_classes=num_classes,
+            ignore_label=ignore_label,
+        )
+    return matrix
 
 
 def evaluate_trimaps(
@@ -144,7 +164,7 @@ def evaluate_trimaps(
         total: Number of examples, for the progress bar.
     """
     matrices = np.zeros((1 + len(widths), num_classes, num_classes), np.int64)
-    for example in tqdm(examples, total=total, desc="evaluate", unit="image", leave=False):
+    for example in _with_progress(examples, total):
         label, prediction = example["label"], predict_labels(example["image"])
         bands = trimaps(label, widths=widths, ignore_label=ignore_label, around=around)
         counted = [label, *(np.where(band, label, np.uint8(ignore_label)) for band in bands)]
@@ -154,6 +174,12 @@ def evaluate_trimaps(
             )
     whole, *in_bands = map(scores_from_confusion, matrices)
     return whole, dict(zip(widths, in_bands, strict=True))
+
+
+def _with_progress(
+    examples: Iterable[Mapping[str, Any]], total: int | None
+) -> Iterable[Mapping[str, Any]]:
+    return tqdm(examples, total=total, desc="evaluate", unit="image", leave=False)
 
 
 def _compiled(

@@ -91,9 +91,11 @@ class BatchNormalization(layers.BatchNormalization):
     Attributes:
         frozen_statistics: Set to True, training normalises with the moving statistics and leaves
             them as they are, while gamma and beta still learn (`--fine_tune_batch_norm=false`).
+        replicas: Number of replicas whose statistics are taken together, if `synchronized`.
     """
 
     frozen_statistics = False
+    replicas = 1
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if not training or not self.trainable or self.frozen_statistics:
@@ -101,7 +103,7 @@ class BatchNormalization(layers.BatchNormalization):
         kept = self.momentum * self.moving_variance
         outputs = super().call(inputs, training=True, mask=mask)
         added = self.moving_variance - kept
-        pixels = ops.cast(ops.prod(ops.shape(inputs)[:-1]), added.dtype)
+        pixels = ops.cast(ops.prod(ops.shape(inputs)[:-1]) * self.replicas, added.dtype)
         self.moving_variance.assign_add(added / ops.maximum(pixels - 1, 1))
         return outputs
 

@@ -114,6 +114,35 @@ def format_scores(scores: SegmentationScores, class_names: Sequence[str]) -> str
     return "\n".join(rows)
 
 
+def format_class_ious(
+    scores: SegmentationScores, class_names: Sequence[str], *, width: int = 100, limit: int = 40
+) -> str:
+    """Returns the IoU of each class in a few lines, to print often: in columns, by class id.
+
+    Args:
+        scores: What to print.
+        class_names: One name per class.
+        width: Length of a line, at least that of one class.
+        limit: Number of classes to print; of more, those with the lowest IoU.
+    """
+    _check_class_names(scores, class_names)
+    shown = list(enumerate(scores.iou))
+    heading = []
+    if len(shown) > limit:
+        lowest = sorted((item for item in shown if not math.isnan(item[1])), key=lambda i: i[1])
+        shown = sorted(lowest[:limit])
+        heading = [f"  the {len(shown)} lowest of {len(scores.iou)} classes:"]
+    longest = max((len(class_names[i]) for i, _ in shown), default=0)
+    cells = [
+        f"{class_names[i]:<{longest}} {'-' if math.isnan(iou) else f'{iou:.4f}':>6}"
+        for i, iou in shown
+    ]
+    columns = max(1, (width - 2) // (longest + 10))
+    rows = math.ceil(len(cells) / columns)
+    lines = ["   ".join(cells[row::rows]) for row in range(rows)]
+    return "\n".join(heading + [f"  {line}" for line in lines])
+
+
 def scores_to_json(scores: SegmentationScores, class_names: Sequence[str]) -> dict[str, object]:
     """Returns the scores as a JSON object, IoU and pixels by class name, None in place of NaN."""
     _check_class_names(scores, class_names)

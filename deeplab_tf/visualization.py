@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from deeplab_tf.colormap import VOID_COLOR, colorize
 from deeplab_tf.data.channels import EXTENSIONS, display_rgb
+from deeplab_tf.degenerate import warn_of_pictures
 from deeplab_tf.image_files import write_label_png, write_png
 from deeplab_tf.panel_layout import fit, legend, percent, sheet, side_by_side, text_height
 
@@ -42,14 +43,7 @@ class VisualizationSummary:
         lines = [f"{self.count} images, {len(seen)} of {len(self.pixels)} classes predicted:"]
         lines += [f"  {n / total:7.2%}  {name}" for n, name in sorted(seen, reverse=True)]
         if len(seen) == 1 and len(self.pixels) > 1:
-            lines += [
-                f'WARNING: every pixel is "{seen[0][1]}". Likely causes:',
-                "  - the checkpoint is untrained, of an early step, or diverged (see the loss);",
-                "  - the masks were converted wrongly, so that this is nearly their only class",
-                "    (colour or 0/255 masks read as class ids; see eval's share of the pixels);",
-                "  - the other classes are rare: train longer, or give them larger label weights;",
-                "  - these images are unlike the training images (size of the objects, colours).",
-            ]
+            lines += warn_of_pictures(seen[0][1])
         return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, bu
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.optimizers import build_optimizer, l2_loss, regularized_kernels
-from deeplab_tf.train_step import set_batch_norm, train_step, training_loss
+from deeplab_tf.train_step import Objective, TrainStep, set_batch_norm
 from deeplab_tf.weights import reference_name
 from tests import golden_cases
 from tests.golden.rules import make_image
@@ -149,7 +149,7 @@ def take_steps(facts: dict[str, Any], *, noise: float = 0.0, seed: int = 0) -> R
 
     native = keras.Model(model.input, model.get_layer("logits").output)
     logits = native(images.astype(np.float32), training=True)
-    loss = training_loss(model, optimizer, card)
+    loss = Objective(model, optimizer, card)
     with tf.GradientTape() as tape:
         value = loss(images, labels)
     gradients = tape.gradient(value, model.trainable_variables)
@@ -159,11 +159,11 @@ def take_steps(facts: dict[str, Any], *, noise: float = 0.0, seed: int = 0) -> R
     names = map(reference_name, model.trainable_variables)
     gradients = dict(zip(names, map(np.asarray, gradients), strict=True))
     run = Run(start, np.asarray(logits), gradients, [], [], [], [])
-    step, kernels = train_step(model, optimizer, card), regularized_kernels(model)
+    step, kernels = TrainStep(model, optimizer, card), regularized_kernels(model)
     for _ in range(3):
         run.rates.append(float(optimizer.learning_rate))
         run.weight_decay.append(float(l2_loss(kernels, card.train.weight_decay)))
-        run.losses.append(float(step(images, labels)))
+        run.losses.append(float(step([(images, labels)]).loss))
         run.weights.append(named(model))
     return run
 

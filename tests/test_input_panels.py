@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf import training
+from deeplab_tf import training_data
 from deeplab_tf.colormap import VOID_COLOR
 from deeplab_tf.config import AugmentationConfig
 from deeplab_tf.data.pipeline import training_batches, training_examples
@@ -162,7 +163,14 @@ def assert_shown(panels, batch):
 def test_the_inputs_of_a_run_are_those_it_trains_on(place):
     panels = drawn(place, "of_run", f"--checkpoint_dir={place}/run", "--max_inputs=4")
     card = ModelCard.load(place / "run")
-    batches = training._batches(card, str(place / "data"), "train", start_step=0, sound=None)
+    batches = training_data.training_parts(
+        card,
+        tf.distribute.get_strategy(),
+        str(place / "data"),
+        "train",
+        start_step=0,
+        sound=None,
+    )
     assert_shown(panels, next(batches)[0].numpy())
 
 

@@ -10,6 +10,7 @@ import pytest
 from deeplab_tf.metrics import (
     SegmentationScores,
     confusion_matrix,
+    format_class_ious,
     format_scores,
     scores_from_confusion,
     scores_to_json,
@@ -145,3 +146,23 @@ def test_json_has_null_for_nan():
             {"name": "bird", "iou": None, "pixels": 0},
         ],
     }
+
+
+def test_class_ious_come_in_columns():
+    scores = SegmentationScores(0.5, (0.5, math.nan, 0.25, 1.0, 0.0), 0.5, (1, 0, 1, 1, 1))
+    names = ("sky", "traffic light", "road", "car", "tree")
+    assert format_class_ious(scores, names, width=55).splitlines() == [
+        "  sky           0.5000   car           1.0000",
+        "  traffic light      -   tree          0.0000",
+        "  road          0.2500",
+    ]
+    assert format_class_ious(scores, names, width=200).count("\n") == 0
+
+
+def test_of_many_classes_the_lowest_ious_are_shown():
+    iou = (0.9, math.nan, 0.1, 0.5, 0.2, 0.8)
+    scores = SegmentationScores(0.5, iou, 0.5, (1, 0, 1, 1, 1, 1))
+    assert format_class_ious(scores, "abcdef", limit=3).splitlines() == [
+        "  the 3 lowest of 6 classes:",
+        "  c 0.1000   d 0.5000   e 0.2000",
+    ]

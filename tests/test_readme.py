@@ -1,5 +1,6 @@
 """The README's commands, run as they stand: on a small folder of images, and for fewer steps."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -37,10 +38,16 @@ def test_the_commands_for_your_own_images(tmp_path):
         assert full in commands
         commands = commands.replace(full, shorter)
     for command in filter(None, commands.splitlines()):
-        python, script, *flags = shlex.split(command)
+        python, *arguments = shlex.split(command)
         assert python == "python"
+        if arguments[0] != "-m":
+            arguments[0] = str(ROOT / arguments[0])
         done = subprocess.run(
-            [sys.executable, ROOT / script, *flags], cwd=tmp_path, capture_output=True, text=True
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
     assert (tmp_path / "my/model/saved_model.pb").is_file()

@@ -11,7 +11,7 @@ from deeplab_tf import ModelConfig, build_deeplab
 from deeplab_tf.config import TrainConfig
 from deeplab_tf.model_info import model_info
 from deeplab_tf.optimizers import MomentumOptimizer, l2_loss, regularized_kernels
-from deeplab_tf.train_step import set_batch_norm, train_step, training_loss
+from deeplab_tf.train_step import Objective, TrainStep, set_batch_norm
 from deeplab_tf.weights import reference_name
 from tests import golden_cases, plain_networks, tiny_run
 from tests.golden.rules import make_image
@@ -217,7 +217,7 @@ def test_the_loss_takes_every_eighth_label():
     assert logits.shape == (2, 41, 41, 3)
     expected = numpy_loss(labels[:, ::8, ::8], logits, ignore_label=255)
     expected += l2_loss(regularized_kernels(model), of_run.train.weight_decay)
-    loss = training_loss(model, MomentumOptimizer(0.0), of_run)(images, labels)
+    loss = Objective(model, MomentumOptimizer(0.0), of_run)(images, labels)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
@@ -236,11 +236,11 @@ def test_only_the_classifier_learns_ten_times_as_fast(config):
     optimizer = MomentumOptimizer(0.001)
     optimizer.build(model.trainable_variables)
     images, labels = batch_of(33, 33)
-    loss = training_loss(model, optimizer, of_run)
+    loss = Objective(model, optimizer, of_run)
     with tf.GradientTape() as tape:
         value = loss(images, labels)
     gradients = tape.gradient(value, model.trainable_variables)
-    train_step(model, optimizer, of_run)(images, labels)
+    TrainStep(model, optimizer, of_run)([(images, labels)])
     for variable, gradient, applied in zip(
         model.trainable_variables, gradients, optimizer.velocities, strict=True
     ):

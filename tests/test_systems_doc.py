@@ -112,7 +112,8 @@ def test_a_command_describes_a_run_without_a_warning(logdir, tmp_path):
     _, script, *flags = shlex.split(command)
     done = run(script, *flags, "--dry_run")
     assert done.code == 0, done.err
-    assert "Warning" not in done.err
+    # That of batch norm over few images belongs to a small batch.
+    assert [line for line in done.err.splitlines() if "batch norm takes its" not in line] == []
     assert "train of blocks, 6 images, 3 classes" in done.out
 
 

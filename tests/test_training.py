@@ -13,14 +13,18 @@ import tensorflow as tf
 from keras import layers
 from PIL import Image
 
-from deeplab_tf import build_deeplab, training, weights
+from deeplab_tf import build_deeplab, training, validation, weights
 from deeplab_tf.backbones.nas_cells import DropPath
 from deeplab_tf.config import DataConfig, InferenceConfig, TrainConfig
 from deeplab_tf.layers import BatchNormalization
-from deeplab_tf.metrics import SegmentationScores
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.optimizers import MomentumOptimizer, l2_loss, regularized_kernels
-from deeplab_tf.train_step import set_batch_norm, training_loss
+from deeplab_tf.optimizers import (
+    MomentumOptimizer,
+    build_optimizer,
+    l2_loss,
+    regularized_kernels,
+)
+from deeplab_tf.train_step import Objective, freeze_layers, set_batch_norm
 from tests import tiny_run
 from tests.test_losses import numpy_loss, numpy_losses
 
@@ -62,13 +66,13 @@ def small_network(monkeypatch):
 
 def interrupted_after(step_number):
     """A `train_step` whose step is followed by Ctrl-C when its work is done."""
-    make_step = training.train_step
+    make_step = training.TrainStep
 
-    def make_interrupted(*args):
-        step, losses = make_step(*args), []
+    def make_interrupted(*args, **settings):
+        step, losses = make_step(*args, **settings), []
 
-        def interrupted(images, labels):
-            losses.append(step(images, labels))
+        def interrupted(batch, **options):
+            losses.append(step(batch, **options))
             if len(losses) == step_number:
                 raise KeyboardInterrupt
             return losses[-1]
@@ -170,7 +174,7 @@ def stepper(model, optimizer=None, **train):
     card = tiny_run.card(**train)
     optimizer = optimizer or MomentumOptimizer(0.0)
     optimizer.build(model.trainable_variables)
-    return training.train_step(model, optimizer, card), optimizer
+    return training.TrainStep(model, optimizer, card), optimizer
 
 
 @pytest.mark.parametrize("last_layer_gradient_multiplier", [1.0, 10.0])
@@ -186,7 +190,7 @@ def test_a_step_equals_numpy(batch, label_weights, last_layer_gradient_multiplie
         label_weights=label_weights,
         last_layer_gradient_multiplier=last_layer_gradient_multiplier,
     )
-    loss = step(images, labels)
+    loss = step([batch]).loss
 
     x, valid = images.astype(np.float64), labels != 255
     logits = x @ kernel[0, 0] + bias
@@ -205,6 +209,60 @@ def test_a_step_equals_numpy(batch, label_weights, last_layer_gradient_multiplie
     np.testing.assert_allclose(model.weights[1], bias - rate * gradient, atol=1e-5)
 
 
+def test_a_step_clips_the_multiplied_gradients(batch):
+    """All together, to a length: that of the step at a rate of 1."""
+    model, (images, labels) = linear_network(), batch
+    before = [variable.numpy() for variable in model.weights]
+    settings = {"weight_decay": 0.1, "last_layer_gradient_multiplier": 10.0}
+    directions = []
+    for norm in (0.0, 0.01):
+        step, _ = stepper(model, MomentumOptimizer(1.0), clip_gradient_norm=norm, **settings)
+        step([(images, labels)])
+        changes = [new.numpy() - old for new, old in zip(model.weights, before, strict=True)]
+        directions.append(np.concatenate([change.ravel() for change in changes]))
+        for variable, value in zip(model.weights, before, strict=True):
+            variable.assign(value)
+    whole, clipped = directions
+    assert np.linalg.norm(whole) > 1
+    np.testing.assert_allclose(clipped, whole * 0.01 / np.linalg.norm(whole), atol=1e-6)
+
+
+def test_adamw_decays_kernels_and_the_loss_has_no_decay_of_its_own(batch):
+    """With pixels of void only, decay is all there is."""
+    model, (images, labels) = linear_network(), batch
+    card = tiny_run.card(
+        optimizer="adamw", base_learning_rate=0.5, weight_decay=0.2, training_number_of_steps=4
+    )
+    optimizer = build_optimizer(
+        card.train, model.trainable_variables, kernels=regularized_kernels(model)
+    )
+    kernel, bias = (variable.numpy() for variable in model.weights)
+    bias += 1
+    model.weights[1].assign(bias)
+    step = training.TrainStep(model, optimizer, card)
+    loss = step([(images, np.full_like(labels, 255))]).loss
+    assert loss == 0
+    np.testing.assert_allclose(model.weights[0], kernel * (1 - 0.5 * 0.2), rtol=1e-6)
+    np.testing.assert_array_equal(model.weights[1], bias)
+
+
+def test_every_setting_of_the_objective_reaches_the_loss(batch):
+    model, (images, labels) = linear_network(), batch
+    values = {
+        float(Objective(model, MomentumOptimizer(0.0), tiny_run.card(**train))(images, labels))
+        for train in (
+            {},
+            {"loss": "focal"},
+            {"loss": "focal", "focal_gamma": 1.0},
+            {"label_smoothing": 0.2},
+            {"dice_weight": 0.5},
+            {"lovasz_weight": 0.5},
+            {"label_weights": (1.0, 2.0, 3.0)},
+        )
+    }
+    assert len(values) == 7
+
+
 def test_hard_pixel_mining_goes_by_the_step(batch):
     """From all pixels down to a quarter at the fourth step, in a step compiled once."""
     model, (images, labels) = linear_network(), batch
@@ -214,7 +272,7 @@ def test_hard_pixel_mining_goes_by_the_step(batch):
     losses = sorted(numpy_losses(labels, np.asarray(model(images)), ignore_label=255))[::-1]
     for share in (1, 0.8125, 0.625, 0.4375, 0.25, 0.25):
         hardest = losses[: int(share * labels.size)]
-        np.testing.assert_allclose(step(images, labels), np.mean(hardest), rtol=1e-5)
+        np.testing.assert_allclose(step([batch]).loss, np.mean(hardest), rtol=1e-5)
 
 
 @pytest.mark.parametrize("upsample_logits", [True, False])
@@ -229,7 +287,7 @@ def test_a_pyramid_has_a_loss_for_each_scale(batch, upsample_logits, image_pyram
     names = [f"logits_{scale:.2f}" for scale in image_pyramid] + ["logits"]
     outputs = [model.get_layer(name).output for name in names]
     card = dataclasses.replace(tiny_run.card(upsample_logits=upsample_logits), model=config)
-    loss = training_loss(model, MomentumOptimizer(0.0), card)(images, labels)
+    loss = Objective(model, MomentumOptimizer(0.0), card)(images, labels)
 
     expected = l2_loss(regularized_kernels(model), card.train.weight_decay)
     resize, size = tf.compat.v1.image, labels.shape[1:3]
@@ -253,14 +311,14 @@ def test_drop_path_goes_by_the_step(batch):
     model = keras.Model(images, layers.Conv2D(3, 1, name="logits")(x))
     step, optimizer = stepper(model, weight_decay=0.0, training_number_of_steps=100)
     expected = numpy_loss(batch[1], np.asarray(model(batch[0])), ignore_label=255)
-    np.testing.assert_allclose(step(*batch), expected, rtol=1e-5)
+    np.testing.assert_allclose(step([batch]).loss, expected, rtol=1e-5)
     optimizer.iterations.assign(100)
-    np.testing.assert_allclose(step(*batch), np.log(3), rtol=1e-5)
+    np.testing.assert_allclose(step([batch]).loss, np.log(3), rtol=1e-5)
     frozen, optimizer = stepper(
         model, weight_decay=0.0, training_number_of_steps=100, fine_tune_batch_norm=False
     )
     optimizer.iterations.assign(100)  # the reference drops no path where statistics are frozen
-    np.testing.assert_allclose(frozen(*batch), expected, rtol=0.1)
+    np.testing.assert_allclose(frozen([batch]).loss, expected, rtol=0.1)
 
 
 @pytest.mark.parametrize("fine_tune_batch_norm", [True, False])
@@ -276,13 +334,33 @@ def test_batch_norm_with_frozen_statistics(batch, fine_tune_batch_norm):
     expected = np.asarray(model(batch[0].astype(np.float32), training=True))
     if statistics:  # still those of a new layer
         expected = np.asarray(model(batch[0].astype(np.float32), training=False))
-    loss = step(*batch)
+    loss = step([batch]).loss
     np.testing.assert_allclose(loss, numpy_loss(batch[1], expected, ignore_label=255), rtol=1e-5)
     gamma, beta, mean, variance = (
         np.array_equal(old, new)
         for old, new in zip(before, model.get_layer("norm").weights, strict=True)
     )
     assert (gamma, beta, mean, variance) == (False, False, statistics, statistics)
+
+
+def test_batch_norm_that_is_frozen_altogether(batch):
+    """Also where its layer is among the trained ones, and though other layers learn."""
+    images = keras.Input((None, None, 3))
+    x = BatchNormalization(name="logits.BatchNorm")(images)
+    model = keras.Model(images, layers.Conv2D(3, 1, name="logits")(x))
+    set_batch_norm(model, TrainConfig(freeze_batch_norm=True))
+    freeze_layers(model, ("logits",))
+    norm = model.get_layer("logits.BatchNorm")
+    rng = np.random.default_rng(0)
+    for weight in norm.weights:
+        weight.assign(rng.uniform(1, 9, weight.shape))
+    before = [weight.numpy() for weight in model.weights]
+    expected = np.asarray(model(batch[0].astype(np.float32), training=False))
+    step, _ = stepper(model, MomentumOptimizer(0.1), weight_decay=0.0)
+    loss = step([batch]).loss
+    np.testing.assert_allclose(loss, numpy_loss(batch[1], expected, ignore_label=255), rtol=1e-5)
+    same = [np.array_equal(old, new) for old, new in zip(before, model.weights, strict=True)]
+    assert same == [True, True, True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +412,7 @@ def test_a_run_begins_with_an_initial_checkpoint(
 ):
     """And says so; but it leaves out the last layers if it is told to."""
     model, prefix = pretrained
-    monkeypatch.setattr(training, "train_step", lambda *args: lambda *batch: 0.0)
+    monkeypatch.setattr(training, "TrainStep", tiny_run.NoStep)
     card = tiny_run.card(training_number_of_steps=1, **settings)
     train(card, tmp_path, initial_checkpoint=prefix)
     assert f"weights loaded from {prefix}" in capsys.readouterr().out
@@ -353,7 +431,7 @@ def test_a_run_that_goes_on_leaves_the_initial_checkpoint_unread(
     train(card, tmp_path)
     train(card, tmp_path, initial_checkpoint="gone/model.ckpt")
     said = capsys.readouterr().out.splitlines()
-    assert said == [
+    assert [line for line in said if not line.startswith("Memory of a step")] == [
         f"Resuming from {tmp_path}/model.ckpt-1.",
         "The initial checkpoint gone/model.ckpt is for new runs: it is not read.",
     ]
@@ -363,7 +441,7 @@ def test_classes_of_an_initial_checkpoint_are_found_by_name(
     train, tmp_path, monkeypatch, pretrained
 ):
     model, prefix = pretrained
-    monkeypatch.setattr(training, "train_step", lambda *args: lambda *batch: 0.0)
+    monkeypatch.setattr(training, "TrainStep", tiny_run.NoStep)
     card = tiny_run.card(training_number_of_steps=1)
     train(
         card,
@@ -385,7 +463,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(train, tmp_path, monkeypatch):
     card = tiny_run.card(**FOUR_STEPS, hard_example_mining_step=4, top_k_percent_pixels=0.5)
     train(card, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", interrupted_after(2))
+        patch.setattr(training, "TrainStep", interrupted_after(2))
         with pytest.raises(KeyboardInterrupt):
             train(card, tmp_path / "stopped")
     assert checkpoints(tmp_path / "stopped") == ["model.ckpt-2.index"]
@@ -405,7 +483,7 @@ def test_a_stopped_run_of_adam_goes_on_bit_for_bit(train, small_network, tmp_pat
     card = tiny_run.card(training_number_of_steps=4, optimizer="adam", adam_learning_rate=0.01)
     train(card, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", interrupted_after(2))
+        patch.setattr(training, "TrainStep", interrupted_after(2))
         with pytest.raises(KeyboardInterrupt):
             train(card, tmp_path / "stopped")
     train(card, tmp_path / "stopped")
@@ -445,11 +523,11 @@ def test_images_are_resized_to_a_range_first(train, small_network, tmp_path, mon
     """In training and, with its own settings, in validation."""
     shorter_sides = []
 
-    def evaluate(predict_labels, examples, **options):
+    def split_confusion(predict_labels, examples, **options):
         shorter_sides.append({min(example["label"].shape) for example in examples})
-        return SegmentationScores(0.0, (), 0.0, ())
+        return np.eye(3, dtype=np.int64)
 
-    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr(validation, "split_confusion", split_confusion)
     kernels = []
     for size in (None, 24):
         card = tiny_run.card(training_number_of_steps=1)
@@ -500,6 +578,13 @@ def test_works_without_tensorboard(train, small_network, tmp_path, monkeypatch):
             r"boundaries are \(2, 1\)",
         ),
         (TrainConfig, {"momentum": 1.0}, "momentum is 1.0"),
+        (TrainConfig, {"ema_decay": 1.0}, "ema_decay is 1.0; expected 0 or more, below 1"),
+        (TrainConfig, {"label_smoothing": -0.1}, "label_smoothing is -0.1"),
+        (TrainConfig, {"loss": "focal", "label_smoothing": 0.1}, "is of the cross entropy, but"),
+        (TrainConfig, {"loss": "dice"}, "loss is 'dice'; expected one of .*focal"),
+        (TrainConfig, {"focal_gamma": -1.0}, "focal_gamma is -1.0; it cannot be negative"),
+        (TrainConfig, {"dice_weight": -1.0}, "dice_weight is -1.0; it cannot be negative"),
+        (TrainConfig, {"clip_gradient_norm": -1.0}, "clip_gradient_norm is -1.0"),
         (TrainConfig, {"top_k_percent_pixels": 25.0}, "top_k_percent_pixels is 25.0; expected a"),
         (DataConfig, {"max_resize_value": 500}, "max_resize_value=500 and .* need min_resize"),
         (InferenceConfig, {"resize_factor": 16}, "resize_factor=16 need min_resize_value"),

@@ -12,6 +12,7 @@ from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, bu
 from deeplab_tf.data import records
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.train_step import StepResult
 from tests import golden_cases
 
 INFO = DatasetInfo(
@@ -54,6 +55,16 @@ def random_network(config: ModelConfig = MODEL) -> keras.Model:
     bias.assign((bias - logits.mean(axis=(0, 1, 2))) * scale)
     kernel.assign(kernel * scale)
     return model
+
+
+class NoStep:
+    """In place of `training.TrainStep`: takes no step."""
+
+    def __init__(self, *run: object, **options: object) -> None:
+        pass
+
+    def __call__(self, batch: object, vote: float = 0.0) -> StepResult:
+        return StepResult(tf.constant(0.0), tf.zeros([0]), tf.constant(vote))
 
 
 def scene(*seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -106,6 +106,11 @@ def chosen_recipe() -> Recipe | None:
     return RECIPES[FLAGS.recipe]
 
 
+def wants_auto_label_weights() -> bool:
+    """Whether --label_weights=auto is given: the card has no weights yet then."""
+    return "auto" in (FLAGS.label_weights or [])
+
+
 def train_split(info: DatasetInfo) -> str:
     """The split to train on: the flag's, or the recipe's if this is its data set."""
     recipe = chosen_recipe()
@@ -323,8 +328,21 @@ def _cell(flag: str) -> tuple[CellBranch, ...]:
             raise ValueError(f"--{flag}={path}: {error}") from error
 
 
-# Flags that are lists of strings, as in the reference, or files.
+def _label_weights(flag: str) -> tuple[float, ...]:
+    values: Any = FLAGS[flag].value
+    if "auto" not in values:
+        return tuple(values)
+    if len(values) > 1:
+        raise ValueError(
+            f"--{flag} is {', '.join(map(str, values))}: expected auto alone, or one number for "
+            "each class."
+        )
+    return ()
+
+
+# Flags that are lists of strings, as in the reference, or files, or words.
 _VALUES = {
+    "label_weights": _label_weights,
     "decoder_output_stride": _integers,
     "image_pooling_crop_size": size,
     "image_pooling_stride": size,

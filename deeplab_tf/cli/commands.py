@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from deeplab_tf.cli import cards, crf_flags, flag_table, inputs
+from deeplab_tf.cli import advice, cards, crf_flags, flag_table, inputs
 from deeplab_tf.cli.flag_table import given
 from deeplab_tf.config import CRFParams, ModelConfig
 from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS
@@ -23,11 +23,16 @@ def train() -> None:
     """train.py: trains, or goes on training, the network that the flags describe."""
     from deeplab_tf import training, weights
 
+    # First, because workers find each other before anything else is done with TensorFlow.
+    strategy = None if FLAGS.dry_run else inputs.strategy()
     info = inputs.training_data()
     card = cards.training_card(info)
     _check_crop(card.data.crop_size, card.model.output_stride, flag="train_crop_size")
     _check_rates(card.model, card.data.crop_size)
     _check_pooling(card.model, card.data.crop_size)
+    at_a_time = card.data.batch_size // card.train.gradient_accumulation_steps
+    if warning := advice.batch_norm_warning(card.model, card.train, at_a_time):
+        print(f"Warning: {warning}", file=sys.stderr)
     train_split = inputs.resolved(info, "train_split", cards.train_split(info))
     start = cards.initial_checkpoint()
     if FLAGS.dry_run:
@@ -35,25 +40,34 @@ def train() -> None:
 
         recipe = cards.chosen_recipe()
         print(description(card, recipe=recipe, train_split=train_split, initial_checkpoint=start))
+        if cards.wants_auto_label_weights():
+            print(f"\n--label_weights=auto: counted in {train_split} when the run starts.")
         return
     val_split = inputs.validation_split(info)
+    _check_schedule(val_split)
     if FLAGS.check_data:
         _check_data(card, [split for split in (train_split, val_split) if split])
     initial, initial_names = start, None
     if start is not None and not weights.is_keras_vgg16(start):
         initial = weights.locate_checkpoint(start)
         initial_names = inputs.class_names(start, initial)
+    if cards.wants_auto_label_weights():
+        card = inputs.with_label_weights(card, train_split)
     scores = training.train(
         card,
         dataset_dir=FLAGS.dataset_dir,
         train_split=train_split,
         val_split=val_split,
         logdir=FLAGS.train_logdir,
+        strategy=strategy,
         initial_checkpoint=initial,
         initial_class_names=initial_names,
         val_interval_steps=FLAGS.val_interval_steps,
         save_interval_secs=FLAGS.save_interval_secs,
+        save_interval_steps=FLAGS.save_interval_steps,
+        rematerialize=FLAGS.rematerialize,
         log_steps=FLAGS.log_steps,
+        early_stop_patience=FLAGS.early_stop_patience,
         skip_corrupt=FLAGS.skip_corrupt,
     )
     print(f"Checkpoints and config.json are in {FLAGS.train_logdir}.")
@@ -281,6 +295,18 @@ def _trimap_widths() -> list[int]:
     if any(width < 1 for width in widths):
         raise ValueError(f"--trimap_widths={min(widths)}: expected numbers of pixels, 1 or more.")
     return sorted(set(widths))
+
+
+def _check_schedule(val_split: str | None) -> None:
+    for flag, least in (("val_interval_steps", 1), ("log_steps", 1), ("early_stop_patience", 0)):
+        value = getattr(FLAGS, flag)
+        if value < least:
+            raise ValueError(f"--{flag}={value}: expected {least} or more.")
+    if FLAGS.early_stop_patience and val_split is None:
+        raise ValueError(
+            f"--early_stop_patience={FLAGS.early_stop_patience} counts validations, and there are "
+            "none: give a split with --val_split, or leave the flag out."
+        )
 
 
 def _check_crop(crop_size: tuple[int, int], output_stride: int, *, flag: str) -> None:

@@ -11,8 +11,31 @@ from absl import flags
 
 from deeplab_tf.presets import PRESETS, RECIPES
 
+# Those of `distribution.build_strategy`; TensorFlow is not imported for the sake of --help.
+STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
+
 # How a flag relates to the reference's of that name.
 SAME, MAPPED, OBSOLETE, OWN = "same", "mapped", "obsolete", "own"
+
+
+class _FloatOrWord(flags.ArgumentParser):
+    """A number, or one of a few words."""
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.words = words
+
+    def parse(self, argument: Any) -> float | str:
+        """The value of an argument; ValueError if it has none."""
+        if argument in self.words:
+            return str(argument)
+        try:
+            return float(argument)
+        except ValueError as error:
+            raise ValueError(f"expected a number or {' or '.join(self.words)}") from error
+
+    def flag_type(self) -> str:
+        """Its name in --help."""
+        return "float"
 
 
 @dataclass(frozen=True)
@@ -26,6 +49,7 @@ class Flag:
         help: What it does; of an obsolete one, what there is in its place.
         origin: `SAME` as in the reference, `MAPPED` to what `help` says, `OBSOLETE` or `OWN`.
         choices: Values of an enum.
+        words: What a list of numbers may be instead, such as "auto".
     """
 
     name: str
@@ -34,10 +58,15 @@ class Flag:
     help: str
     origin: str = SAME
     choices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     def define(self) -> None:
         """Tells absl of it."""
         default = list(self.default) if isinstance(self.default, tuple) else self.default
+        if self.words:
+            serializer: flags.ArgumentSerializer[Any] = flags.ArgumentSerializer()
+            flags.DEFINE_multi(_FloatOrWord(self.words), serializer, self.name, default, self.help)
+            return
         choices = [list(self.choices)] if self.kind == "enum" else []
         text = f"No effect: {self.help}" if self.origin == OBSOLETE else self.help
         getattr(flags, f"DEFINE_{self.kind}")(self.name, default, *choices, text)
@@ -107,7 +136,15 @@ RESIZE = (
     ),
 )
 _TRAINING_ONLY = (
-    Flag("label_weights", "multi_float", None, "Loss weight of a class; give one for each."),
+    Flag(
+        "label_weights",
+        "multi_float",
+        None,
+        "Loss weight of a class; give one for each. Or auto: median frequency balancing, by the "
+        "training split.",
+        MAPPED,
+        words=("auto",),
+    ),
     Flag(
         "batch_norm_decay",
         "float",
@@ -237,9 +274,17 @@ TRAIN = (
     _TRAIN_SPLIT,
     Flag("val_split", "string", "val", "Split to validate on; empty for none.", OWN),
     Flag("val_interval_steps", "integer", 500, "Steps between validations.", OWN),
+    Flag(
+        "early_stop_patience",
+        "integer",
+        0,
+        "Validations in a row without a better mean IoU that end the run; 0: any number.",
+        OWN,
+    ),
     Flag("train_logdir", "string", None, "Folder for checkpoints, model card and summaries."),
     Flag("log_steps", "integer", 10, "Steps between points of the curves."),
     Flag("save_interval_secs", "integer", 1200, "Seconds between checkpoints."),
+    Flag("save_interval_steps", "integer", 0, "Steps between checkpoints, too; 0: none.", OWN),
     Flag("training_number_of_steps", "integer", 30000, "Steps in all."),
     Flag("train_batch_size", "integer", 8, "Crops in a batch."),
     *_CROPS,
@@ -248,14 +293,21 @@ TRAIN = (
         "optimizer",
         "enum",
         "momentum",
-        "Adam's learning rate is constant.",
-        choices=("momentum", "adam"),
+        "Adam's learning rate is constant; AdamW, which the reference has not, follows the "
+        "schedule.",
+        MAPPED,
+        ("momentum", "adam", "adamw"),
     ),
     Flag("momentum", "float", 0.9, "Momentum of SGD."),
     Flag("adam_learning_rate", "float", 0.001, "Learning rate of Adam."),
-    Flag("adam_epsilon", "float", 1e-8, "Epsilon of Adam."),
+    Flag("adam_epsilon", "float", 1e-8, "Epsilon of Adam and AdamW."),
     Flag(
-        "learning_policy", "enum", "poly", "Schedule of the rate of SGD.", choices=("poly", "step")
+        "learning_policy",
+        "enum",
+        "poly",
+        "Schedule of the rate of SGD and AdamW; the reference's flag has poly and step only.",
+        MAPPED,
+        ("poly", "step", "cosine", "multi_steps"),
     ),
     Flag("base_learning_rate", "float", 0.0001, "Learning rate that the schedule starts at."),
     Flag("end_learning_rate", "float", 0.0, "Learning rate that poly ends at."),
@@ -263,9 +315,40 @@ TRAIN = (
     Flag("learning_power", "float", 0.9, "Exponent of poly."),
     Flag("learning_rate_decay_factor", "float", 0.1, "Factor of step."),
     Flag("learning_rate_decay_step", "integer", 2000, "Steps between two factors of step."),
+    Flag("boundaries", "multi_integer", None, "Step after which multi_steps goes on.", OWN),
+    Flag(
+        "boundary_learning_rates",
+        "multi_float",
+        None,
+        "Rate of multi_steps; give one more than there are boundaries.",
+        OWN,
+    ),
     Flag("slow_start_step", "integer", 0, "Steps before the schedule starts."),
     Flag("slow_start_learning_rate", "float", 0.0001, "Learning rate before it starts."),
+    Flag(
+        "slow_start_burnin_type",
+        "enum",
+        "none",
+        "linear: that rate rises to --base_learning_rate.",
+        OWN,
+        ("none", "linear"),
+    ),
     Flag("weight_decay", "float", 0.00004, "L2 factor; 0.0001 suits ResNets."),
+    Flag(
+        "clip_gradient_norm",
+        "float",
+        0.0,
+        "Longest that all gradients together may be; 0: any length.",
+        OWN,
+    ),
+    Flag(
+        "ema_decay",
+        "float",
+        0.0,
+        "Decay of an average of the weights, such as 0.9999, that validation and the other "
+        "scripts use; 0: none.",
+        OWN,
+    ),
     Flag("last_layer_gradient_multiplier", "float", 1.0, "Factor of the last layers' gradients."),
     Flag(
         "last_layers_contain_logits_only",
@@ -282,6 +365,21 @@ TRAIN = (
     ),
     Flag("initialize_last_layer", "boolean", True, "Take the last layers from it too."),
     Flag("fine_tune_batch_norm", "boolean", True, "False leaves batch norm its moving statistics."),
+    Flag(
+        "freeze_batch_norm", "boolean", False, "Leave batch norm's gamma and beta alone too.", OWN
+    ),
+    Flag(
+        "loss",
+        "enum",
+        "cross_entropy",
+        "Loss of a pixel.",
+        OWN,
+        ("cross_entropy", "focal"),
+    ),
+    Flag("label_smoothing", "float", 0.0, "Share of the target that all classes get.", OWN),
+    Flag("focal_gamma", "float", 2.0, "Exponent of the focal loss.", OWN),
+    Flag("dice_weight", "float", 0.0, "Factor of a Dice loss beside it; 0: none.", OWN),
+    Flag("lovasz_weight", "float", 0.0, "Factor of a Lovász-softmax loss beside it; 0: none.", OWN),
     Flag(
         "trained_layers",
         "multi_string",
@@ -311,12 +409,58 @@ TRAIN = (
     Flag("profile_logdir", "string", None, "TensorBoard's profiler attaches itself", OBSOLETE),
     _QUANTIZE,
     _MASTER,
-    Flag("num_clones", "integer", 1, "a run uses one device", OBSOLETE),
+    Flag(
+        "strategy",
+        "enum",
+        "one_device",
+        "Where to compute: on one device, on the devices of this machine, on the workers of "
+        "TF_CONFIG, or on a TPU (docs/distribution.md).",
+        OWN,
+        STRATEGIES,
+    ),
+    Flag(
+        "num_clones",
+        "integer",
+        1,
+        "Devices that share a batch: more than 1 is --strategy=mirrored. Not given, that takes all "
+        "GPUs.",
+        MAPPED,
+    ),
+    Flag("tpu", "string", "", "Name or address of the TPU of --strategy=tpu.", OWN),
+    Flag(
+        "gradient_accumulation_steps",
+        "integer",
+        1,
+        "Parts that a batch comes in one after the other, to need less memory.",
+        OWN,
+    ),
+    Flag(
+        "rematerialize",
+        "boolean",
+        False,
+        "Compute features again in the backward pass in place of keeping them: less memory, "
+        "slower steps.",
+        OWN,
+    ),
+    Flag(
+        "mixed_precision",
+        "enum",
+        "none",
+        "Type of the features; weights, logits and losses stay float32.",
+        OWN,
+        ("none", "bfloat16", "float16"),
+    ),
     Flag("clone_on_cpu", "boolean", False, "hide the GPUs: CUDA_VISIBLE_DEVICES=''", OBSOLETE),
-    Flag("num_replicas", "integer", 1, "a run uses one device", OBSOLETE),
-    Flag("startup_delay_steps", "integer", 15, "a run uses one device", OBSOLETE),
+    Flag(
+        "num_replicas",
+        "integer",
+        1,
+        "the workers are those of TF_CONFIG, with --strategy=multi_worker",
+        OBSOLETE,
+    ),
+    Flag("startup_delay_steps", "integer", 15, "workers start together", OBSOLETE),
     Flag("num_ps_tasks", "integer", 0, "there are no parameter servers", OBSOLETE),
-    Flag("task", "integer", 0, "a run uses one device", OBSOLETE),
+    Flag("task", "integer", 0, "TF_CONFIG says which worker this is", OBSOLETE),
 )
 # A trained network, and the records it is scored on.
 _SCORED = (

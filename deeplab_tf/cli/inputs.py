@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from absl import flags
@@ -13,7 +14,7 @@ from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS, describe_records
-from deeplab_tf.model_card import ModelCard
+from deeplab_tf.model_card import FILENAME, ModelCard
 
 FLAGS = flags.FLAGS
 
@@ -40,6 +41,18 @@ def training_data() -> DatasetInfo:
     return cards.known_dataset() if recipe is None else KNOWN_DATASETS[recipe.dataset]
 
 
+def strategy() -> Any:
+    """Where to train."""
+    from deeplab_tf.distribution import build_strategy
+
+    name, clones = FLAGS.strategy, FLAGS.num_clones
+    if clones > 1 and not given("strategy"):
+        name = "mirrored"
+    if clones > 1 and name != "mirrored":
+        raise ValueError(f"--num_clones={clones} is for --strategy=mirrored, not {name}.")
+    return build_strategy(name, num_devices=clones if given("num_clones") else None, tpu=FLAGS.tpu)
+
+
 def split(info: DatasetInfo, flag: str) -> str:
     """The split that a flag names."""
     return resolved(info, flag, getattr(FLAGS, flag))
@@ -51,6 +64,29 @@ def resolved(info: DatasetInfo, flag: str, name: str) -> str:
     if split != name:
         print(f"--{flag}={name} is {split} here.")
     return split
+
+
+def with_label_weights(card: ModelCard, split: str) -> ModelCard:
+    """A card with the numbers that --label_weights=auto stands for.
+
+    A run that goes on has those of its own card; a new one counts the labels of the split.
+    """
+    from deeplab_tf.data import class_weights
+
+    if os.path.isfile(os.path.join(FLAGS.train_logdir, FILENAME)):
+        earlier = ModelCard.load(FLAGS.train_logdir).train.label_weights
+        if earlier:
+            print(f"Label weights are those of the run in {FLAGS.train_logdir}.")
+            return replace(card, train=replace(card.train, label_weights=earlier))
+    counts = class_weights.count_labels(FLAGS.dataset_dir, split, info=card.dataset)
+    weights = class_weights.median_frequency_weights(*counts)
+    if weights is None:
+        raise ValueError(
+            f"--label_weights=auto: no pixel of {split} in {FLAGS.dataset_dir} has a class, all "
+            f"are {card.dataset.ignore_label} (void). Check the masks and convert again."
+        )
+    print(class_weights.format_label_weights(weights, counts, card.dataset.class_names))
+    return replace(card, train=replace(card.train, label_weights=weights))
 
 
 def validation_split(info: DatasetInfo) -> str | None:
@@ -104,6 +140,8 @@ def load_model(card: ModelCard, checkpoint: str) -> Any:
     model = build_deeplab(network_config(card.model, card.inference))
     if weights.is_of_a_run(checkpoint):
         weights.load_weights(model, checkpoint)
+        if card.train.ema_decay > 0:
+            print(f"Weights are averages over the steps (ema_decay {card.train.ema_decay:g}).")
     else:
         print(weights.load_tf1_checkpoint(model, checkpoint))
     return model
@@ -192,11 +230,11 @@ def examples(
 
 def training_inputs(card: ModelCard, split: str, count: int) -> Iterator[dict[str, Any]]:
     """The first examples that a run sees, as `input_panels.visualize_inputs` takes them."""
-    from deeplab_tf import training
+    from deeplab_tf import training_data
     from deeplab_tf.input_panels import Placement
 
     sound = sound_records(card.dataset, split)
-    examples = training.input_examples(
+    examples = training_data.input_examples(
         card, dataset_dir=FLAGS.dataset_dir, split=split, sound=sound
     )
     for example, source in examples.take(count).as_numpy_iterator():

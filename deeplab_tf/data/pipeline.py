@@ -50,6 +50,9 @@ def training_batches(
     mean_pixel: Sequence[float],
     seed: int,
     start_step: int = 0,
+    parts: int = 1,
+    num_workers: int = 1,
+    worker: int = 0,
     min_resize_value: int | None = None,
     max_resize_value: int | None = None,
     resize_factor: int | None = None,
@@ -75,6 +78,10 @@ def training_batches(
         mean_pixel: Colour 0..255 of the padding, a value for each channel.
         seed: Seed of the order and of the augmentation.
         start_step: Batches to leave out at the start, cheaply.
+        parts: Number of equal parts that every batch comes in, one after the other.
+        num_workers: Number of processes that share every batch.
+        worker: Which of them this is; it is given the same part of each batch, and decodes only
+            that.
         min_resize_value: Shorter side after the resize to range; None for no such resize.
         max_resize_value: Largest longer side after it; None for no limit.
         resize_factor: See `augment.resize_to_range_size`.
@@ -82,11 +89,12 @@ def training_batches(
         sound: The records to read, of this split; None for all, where damage is an error.
 
     Returns:
-        Pairs of images, uint8 [batch_size, crop_h, crop_w, info.input_channels], and labels, uint8
-        [batch_size, crop_h, crop_w], where padding and void are `info.ignore_label`. Static shapes.
-        Images of 16 bits, or of another range of values, are float32 0..255, not rounded. Iteration
-        raises tf.errors.InvalidArgumentError, naming the image, for a label that is neither a class
-        nor `ignore_label`, or for image and label of different size; and
+        Pairs of images, uint8 [batch_size / parts, crop_h, crop_w, info.input_channels], and
+        labels, uint8 [batch_size / parts, crop_h, crop_w], where padding and void are
+        `info.ignore_label`. Static shapes. Images of 16 bits, or of another range of values, are
+        float32 0..255, not rounded. Iteration raises tf.errors.InvalidArgumentError, naming the
+        image, for a label that is neither a class nor `ignore_label`, or for image and label of
+        different size; and
         tf.errors.FailedPreconditionError where the number of records is not that of `info`.
 
     Raises:
@@ -114,10 +122,13 @@ def training_batches(
         return example.image, example.label
 
     first_example = start_step * batch_size
+    examples = record_order.endless_records(source, seed=seed, first_example=first_example)
+    if num_workers > 1:
+        of_worker = batch_size // num_workers
+        examples = examples.filter(lambda i, _: i % batch_size // of_worker == worker)
     return (
-        record_order.endless_records(source, seed=seed, first_example=first_example)
-        .map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size, drop_remainder=True)
+        examples.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch_size // parts, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
@@ -162,6 +173,50 @@ def training_examples(
     )
 
 
+def training_batch(
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    *,
+    info: DatasetInfo,
+    batch_size: int,
+    seed: int,
+    step: int,
+    sound: SoundRecords | None = None,
+    **options: Any,
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """One batch of `training_batches`, whole, and the names of its images.
+
+    Args:
+        dataset_dir: Folder of records.
+        split: Name of the split.
+        info: Description of the data set.
+        batch_size: Examples per batch.
+        seed: Seed of the order and of the augmentation.
+        step: Number of the batch, from 0.
+        sound: The records to read, of this split; None for all.
+        options: The other ones of `training_batches`.
+
+    Returns:
+        Names, images and labels. Raises as `training_batches` and its iteration.
+    """
+    batches = training_batches(
+        dataset_dir,
+        split,
+        info=info,
+        batch_size=batch_size,
+        seed=seed,
+        start_step=step,
+        sound=sound,
+        **options,
+    )
+    images, labels = next(batches.take(1).as_numpy_iterator())
+    source = record_order.open_split(dataset_dir, split, info=info, sound=sound)
+    first = step * batch_size
+    examples = record_order.endless_records(source, seed=seed, first_example=first)
+    parsed = (records.parse_example(serialized) for _, serialized in examples.take(batch_size))
+    return [os.fsdecode(example["filename"].numpy()) for example in parsed], images, labels
+
+
 def evaluation_examples(
     dataset_dir: str | os.PathLike[str],
     split: str,
@@ -196,6 +251,31 @@ def evaluation_examples(
     source = record_order.open_split(dataset_dir, split, info=info, sound=sound)
     resize = decoding.resizer(min_resize_value, max_resize_value, resize_factor)
     decode = partial(decoding.decode_example, info=info, resize=resize)
+    return (
+        tf.data.Dataset.range(source.num_files)
+        .flat_map(source.read)
+        .apply(tf.data.experimental.assert_cardinality(source.num_records))
+        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def split_labels(
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    *,
+    info: DatasetInfo,
+    sound: SoundRecords | None = None,
+) -> tf.data.Dataset:
+    """The labels of a split, uint8 [h, w], once, in the order of the records, without the images.
+
+    Iteration and this function raise as those of `evaluation_examples`.
+    """
+    source = record_order.open_split(dataset_dir, split, info=info, sound=sound)
+
+    def decode(serialized: tf.Tensor) -> tf.Tensor:
+        return decoding.decode_label(records.parse_example(serialized), info=info)
+
     return (
         tf.data.Dataset.range(source.num_files)
         .flat_map(source.read)

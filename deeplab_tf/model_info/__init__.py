@@ -7,13 +7,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import keras
 from keras import layers
 
 from deeplab_tf.config import ModelConfig
 from deeplab_tf.deeplab import build_deeplab
+from deeplab_tf.model_info.calls import graph_calls
 
 # How the names of a part's layers begin; all others are the encoder's.
 _PARTS = {
@@ -107,7 +107,7 @@ def info_of(model: keras.Model, image_size: tuple[int, int]) -> ModelInfo:
     total: Counter[str] = Counter()
     parts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     seen = set()
-    for layer, output in _calls(model, image_size):
+    for layer, output in graph_calls(model, image_size):
         if not getattr(layer, "weights", ()):
             continue
         counts = _multiply_adds(layer, output)
@@ -123,37 +123,6 @@ def info_of(model: keras.Model, image_size: tuple[int, int]) -> ModelInfo:
         parts=tuple(PartInfo(name=name, **counts) for name, counts in parts.items()),
         **total,
     )
-
-
-class _Spy(keras.Operation):
-    """Stands for a layer in a copy of its graph, and notes the output of every call."""
-
-    def __init__(self, layer: keras.Operation, calls: list[tuple[Any, Any]]) -> None:
-        super().__init__(name=layer.name)
-        self._layer = layer
-        self._calls = calls
-
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        outputs = self._layer.compute_output_spec(*args, **kwargs)
-        self._calls.append((self._layer, outputs))
-        return outputs
-
-
-def _calls(model: keras.Model, image_size: tuple[int, int]) -> list[tuple[Any, Any]]:
-    """Every call in the graph, in order: the layer (or operation) and its symbolic output."""
-    _, *sides, channels = model.input.shape
-    if any(side not in (None, given) for side, given in zip(sides, image_size, strict=True)):
-        raise ValueError(
-            f"image_size is {image_size}, but {model.name} is built for {tuple(sides)}: count it "
-            "at that size, or build it without crop_size."
-        )
-    calls: list[tuple[Any, Any]] = []
-    keras.models.clone_model(
-        model,
-        input_tensors=keras.Input((*image_size, channels), dtype=model.input.dtype),
-        clone_function=lambda layer: _Spy(layer, calls),
-    )
-    return calls
 
 
 def _multiply_adds(layer: keras.Layer, output: keras.KerasTensor) -> dict[str, int]:

@@ -240,7 +240,7 @@ def dataset_dir(tmp_path_factory):
     ],
 )
 def test_a_run_begins_with_them(dataset_dir, tmp_path, monkeypatch, capsys, settings, has_fc):
-    monkeypatch.setattr(training, "train_step", lambda *args: lambda *batch: 0.0)
+    monkeypatch.setattr(training, "TrainStep", tiny_run.NoStep)
     card = dataclasses.replace(
         tiny_run.card(training_number_of_steps=1, **settings), model=LARGE_FOV
     )

@@ -1,0 +1,78 @@
+"""A short training run in a process of its own, for tests of strategies.
+
+    python -m tests.distributed_run '{"strategy": "mirrored", "devices": 2, ...}'
+
+The network is a small one: in a deep one, float32 alone tells two runs apart after a few steps, if
+only the images of a batch change places.
+"""
+
+import json
+import sys
+import time
+
+import keras
+from keras import layers
+
+from deeplab_tf import distribution, training
+from deeplab_tf.layers import BatchNormalization, ResizeLike
+from deeplab_tf.train_step import TrainStep
+from tests import tiny_run
+
+
+class RecordingStep(TrainStep):
+    """Notes the losses; may wait before each step, so that there is time to interfere."""
+
+    losses: list[float] = []  # noqa: RUF012 - of the one run of this process
+    seconds = 0.0
+
+    def __call__(self, parts, vote=0.0):
+        time.sleep(self.seconds)
+        result = super().__call__(parts, vote)
+        self.losses.append(float(result.loss))
+        return result
+
+
+def build_small_network(config):
+    images = keras.Input((None, None, 3))
+    x = layers.Rescaling(1 / 127.5, -1)(images)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="conv")(x)
+    x = layers.ReLU()(BatchNormalization(name="conv.BatchNorm")(x))
+    logits = layers.Conv2D(config.num_classes, 1, name="logits")(x)
+    return keras.Model(images, ResizeLike()(logits, images))
+
+
+def main(
+    *,
+    data,
+    logdir,
+    losses,
+    strategy="one_device",
+    devices=None,
+    seconds=0.0,
+    save=0,
+    steps=20,
+    small=True,
+    **train,
+):
+    strategy = distribution.build_strategy(strategy, num_devices=devices)
+    RecordingStep.seconds = seconds
+    training.TrainStep = RecordingStep
+    if small:
+        training.build_deeplab = build_small_network
+    card = tiny_run.card(training_number_of_steps=steps, base_learning_rate=0.02, **train)
+    training.train(
+        card,
+        dataset_dir=data,
+        train_split="train",
+        val_split="val",
+        val_interval_steps=10,
+        logdir=logdir,
+        strategy=strategy,
+        save_interval_steps=save,
+    )
+    with open(losses, "w") as file:
+        json.dump(RecordingStep.losses, file)
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
