@@ -2,7 +2,7 @@
 # The first target that runs makes .venv; it is installed again only when the requirements change.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow golden fuzz check format clean
+.PHONY: help demo test slow soak golden fuzz check format clean
 
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
@@ -68,6 +68,9 @@ test: $(INSTALLED)  ## set up and run the tests (what CI runs)
 
 slow: $(INSTALLED)  ## run the tests that `make test` leaves out
 	$(PY) -m pytest -m slow
+
+soak: $(INSTALLED)  ## kill a training run ten times and compare its end with an undisturbed one
+	$(PY) -m tests.soak
 
 golden: $(INSTALLED)  ## run only the comparisons with the original implementation
 	$(PY) -m pytest -m golden
