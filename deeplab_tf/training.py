@@ -1,5 +1,6 @@
 """The training loop: steps on random crops, with validation, checkpoints and exact resume."""
 
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -72,7 +73,7 @@ def train(
         initial_class_names: Classes of that checkpoint, where they are known.
         val_interval_steps: Steps between validations; there is always one at the end.
         save_interval_secs: Seconds between checkpoints; one is always written at the end and when
-            the run is interrupted with Ctrl-C or SIGTERM.
+            the run is interrupted with Ctrl-C or SIGTERM. Several workers go by steps only.
         save_interval_steps: Steps between checkpoints, which are written then too; 0 for none.
         log_steps: Steps between the points of the curves, TensorBoard's and the history's.
         early_stop_patience: Validations in a row without a better mean IoU than the best before
@@ -118,6 +119,8 @@ def train(
         checkpoint = training_checkpoint(model, optimizer, average.averages)
     if is_chief(strategy):
         tqdm.write(f"Memory of a step, estimated: {_memory(card, model, strategy)}.")
+    if num_workers(strategy) > 1:
+        save_interval_secs = math.inf  # clocks differ, and workers save together
     latest = tf.train.latest_checkpoint(logdir)
     if latest is not None:
         resume(checkpoint, latest, initial_checkpoint)

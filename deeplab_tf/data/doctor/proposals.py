@@ -3,9 +3,8 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from deeplab_tf.config import DataConfig
+from deeplab_tf.data.class_weights import median_frequency_weights
 from deeplab_tf.data.doctor import kinds
 from deeplab_tf.data.doctor.classes import Classes, role
 from deeplab_tf.data.doctor.kinds import Finding
@@ -70,24 +69,11 @@ def legal_crop(side: int, output_stride: int) -> int:
 def label_weights(
     split: SplitSurvey, *, num_classes: int, ignore_label: int
 ) -> tuple[float, ...] | None:
-    """Weights by median frequency (Eigen and Fergus, ICCV 2015, section 6.3.2).
-
-    A class's frequency is its share of the pixels, void left out, of the images that show it; its
-    weight is the median of all frequencies over its own. Classes that do not occur weigh 1.
-
-    Returns:
-        One weight per class, rounded to three digits; None if no class occurs.
-    """
-    pixels = split.pixels[:num_classes].astype(float)
+    """What `--label_weights=auto` would find, see `class_weights.median_frequency_weights`."""
+    pixels = split.pixels[:num_classes].copy()
     if ignore_label < num_classes:
         pixels[ignore_label] = 0
-    occur = pixels > 0
-    if not occur.any():
-        return None
-    frequency = pixels[occur] / split.pixels_of_shown[:num_classes][occur]
-    weights = np.ones(num_classes)
-    weights[occur] = np.median(frequency) / frequency
-    return tuple(float(f"{weight:.3g}") for weight in weights)
+    return median_frequency_weights(pixels, split.pixels_of_shown[:num_classes])
 
 
 def imbalance(proposals: Proposals) -> list[Finding]:
