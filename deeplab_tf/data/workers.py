@@ -1,13 +1,13 @@
 """Runs a function over many tasks, in this process or in several."""
 
-import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -30,7 +30,7 @@ def available_cores() -> int:
 def run_tasks(
     function: Callable[[Any], Any], tasks: Iterable[Any], *, num_workers: int
 ) -> Iterator[Any]:
-    """Yields `function(task)` of all tasks, in the order in which they are done.
+    """Yields `function(task)` of all tasks, in their order.
 
     Args:
         function: A function of a module, or a partial of one: it travels to other processes.
@@ -45,13 +45,14 @@ def run_tasks(
         yield from map(function, tasks)
         return
     executor = ProcessPoolExecutor(num_workers, _context(), initializer=_begin_worker)
-    remaining = iter(tasks)
+    waiting: deque[Future[Any]] = deque()
     try:
-        running = _submit(executor, function, remaining, _TASKS_AHEAD * num_workers)
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= _submit(executor, function, remaining, len(done))
-            yield from (future.result() for future in done)
+        for task in tasks:
+            waiting.append(executor.submit(function, task))
+            if len(waiting) > _TASKS_AHEAD * num_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise ChildProcessError(
             "a worker process was killed, most likely because memory ran out: give fewer "
@@ -72,12 +73,6 @@ def _context() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["deeplab_tf.data.parts"])
     return context
-
-
-def _submit(
-    executor: ProcessPoolExecutor, function: Callable[[Any], Any], tasks: Iterator[Any], count: int
-) -> set[Future[Any]]:
-    return {executor.submit(function, task) for task in itertools.islice(tasks, count)}
 
 
 def _begin_worker() -> None:

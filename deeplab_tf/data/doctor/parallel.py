@@ -1,15 +1,12 @@
 """Looking at many items on all cores, with few of them in memory."""
 
 import itertools
-import multiprocessing
-import os
 import warnings
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 
 from deeplab_tf.data.doctor.looks import Look
 from deeplab_tf.data.doctor.sources import Item, Source
+from deeplab_tf.data.workers import available_cores, run_tasks
 
 # Starting a process takes as long as looking at a thousand images.
 _FEW_ITEMS = 2000
@@ -25,21 +22,14 @@ def look_at_all(source: Source, *, workers: int | None = None) -> Iterator[Look]
             items.
     """
     if workers is None:
-        workers = 1 if source.count < _FEW_ITEMS else os.cpu_count() or 1
+        workers = 1 if source.count < _FEW_ITEMS else available_cores()
     if workers == 1:
         yield from map(_look, source.items())
         return
-    # A forked TensorFlow hangs.
-    context = multiprocessing.get_context("spawn")
-    waiting: deque[Future[list[Look]]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        items = source.items()
-        while chunk := tuple(itertools.islice(items, _ITEMS_AT_ONCE)):
-            waiting.append(pool.submit(_look_at, chunk))
-            if len(waiting) > 4 * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+    items = source.items()
+    chunks = iter(lambda: tuple(itertools.islice(items, _ITEMS_AT_ONCE)), ())
+    for looks in run_tasks(_look_at, chunks, num_workers=workers):
+        yield from looks
 
 
 def _look(item: Item) -> Look:
