@@ -242,7 +242,7 @@ def _memory(
 ) -> TrainingMemory:
     """What a step takes on one device."""
     parts = strategy.num_replicas_in_sync * card.train.gradient_accumulation_steps
-    slots = {"momentum": 1}.get(card.train.optimizer, 2)
+    slots = 1 if card.train.optimizer == "momentum" else 2
     return training_memory(
         model,
         crop_size=card.data.crop_size,
