@@ -1,6 +1,6 @@
 """The pieces all DeepLab networks are made of: convolutions with batch norm, and the resize."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -69,7 +69,7 @@ def depthwise_conv_bn(
     padding = "same"
     if fixed_padding and stride > 1:
         x, padding = _pad_fixed(x, kernel_size, name=name), "valid"
-    x = layers.DepthwiseConv2D(
+    x = DepthwiseConv2D(
         kernel_size,
         strides=stride,
         padding=padding,
@@ -79,6 +79,55 @@ def depthwise_conv_bn(
         name=name,
     )(x)
     return batch_norm_activation(x, batch_norm=batch_norm, activation=activation, name=name)
+
+
+@keras.saving.register_keras_serializable("deeplab_tf")
+class DepthwiseConv2D(layers.DepthwiseConv2D):
+    """Depthwise convolution, on JAX as a sum of shifted images.
+
+    XLA has no kernel of its own for it on GPUs: what it calls is slower in inference, and slow to
+    compile and to run in training, where the sum becomes one loop over memory
+    (`benchmarks.accelerator`).
+    """
+
+    def call(self, inputs: Any) -> Any:
+        if keras.backend.backend() != "jax" or self.depth_multiplier != 1:
+            return super().call(inputs)
+        outputs = sum_of_shifts(
+            inputs,
+            ops.cast(self.kernel, inputs.dtype),
+            strides=self.strides,
+            rates=self.dilation_rate,
+            padding=self.padding,
+        )
+        return outputs if self.bias is None else outputs + self.bias
+
+
+def sum_of_shifts(
+    x: Any, kernel: Any, *, strides: tuple[int, int], rates: tuple[int, int], padding: str
+) -> Any:
+    """Depthwise convolution of [b, h, w, c] with a kernel [rows, columns, c, 1]."""
+    rows, row_padding = _shifts(x.shape[1], kernel.shape[0], strides[0], rates[0], padding)
+    columns, column_padding = _shifts(x.shape[2], kernel.shape[1], strides[1], rates[1], padding)
+    x = ops.pad(x, [[0, 0], row_padding, column_padding, [0, 0]])
+    return sum(
+        x[:, row, column] * kernel[i, j, :, 0]
+        for i, row in enumerate(rows)
+        for j, column in enumerate(columns)
+    )
+
+
+def _shifts(
+    size: int, kernel_size: int, stride: int, rate: int, padding: str
+) -> tuple[list[slice], list[int]]:
+    """What each tap of a kernel sees along an axis, once it is padded by so much at both ends."""
+    reach = (kernel_size - 1) * rate + 1
+    missing = 0
+    if padding == "same":
+        missing = max((-(-size // stride) - 1) * stride + reach - size, 0)
+    steps = (size + missing - reach) // stride
+    taps = [slice(i * rate, i * rate + steps * stride + 1, stride) for i in range(kernel_size)]
+    return taps, [missing // 2, missing - missing // 2]
 
 
 @keras.saving.register_keras_serializable("deeplab_tf")
@@ -92,14 +141,22 @@ class BatchNormalization(layers.BatchNormalization):
         frozen_statistics: Set to True, training normalises with the moving statistics and leaves
             them as they are, while gamma and beta still learn (`--fine_tune_batch_norm=false`).
         replicas: Number of replicas whose statistics are taken together, if `synchronized`.
+        fused: A kernel that computes the same in one pass, where the backend has one:
+            (inputs, gamma, beta, epsilon) -> (outputs, mean, unbiased variance).
     """
 
     frozen_statistics = False
     replicas = 1
+    fused: Callable[..., tuple[Any, Any, Any]] | None = None
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if not training or not self.trainable or self.frozen_statistics:
             return super().call(inputs, training=False, mask=mask)
+        if self.fused is not None:
+            outputs, mean, variance = self.fused(inputs, self.gamma, self.beta, self.epsilon)
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + batch * (1 - self.momentum))
+            return outputs
         kept = self.momentum * self.moving_variance
         outputs = super().call(inputs, training=True, mask=mask)
         added = self.moving_variance - kept

@@ -199,6 +199,16 @@ def set_batch_norm(model: keras.Model, config: TrainConfig, *, replicas: int = 1
             layer.frozen_statistics = not config.fine_tune_batch_norm
             layer.trainable = not config.freeze_batch_norm
             layer.synchronized, layer.replicas = replicas > 1, replicas
+            layer.fused = _fused_batch_norm if replicas == 1 else None
+
+
+def _fused_batch_norm(
+    x: tf.Tensor, gamma: keras.Variable, beta: keras.Variable, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """TensorFlow's kernel, which the reference uses as well; it sees one replica only."""
+    return tf.compat.v1.nn.fused_batch_norm(
+        x, tf.cast(gamma, tf.float32), tf.cast(beta, tf.float32), epsilon=epsilon
+    )
 
 
 def freeze_layers(model: keras.Model, trained_layers: Sequence[str]) -> None:

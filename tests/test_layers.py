@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from deeplab_tf.layers import (
     BatchNormalization,
@@ -14,6 +15,7 @@ from deeplab_tf.layers import (
     resize_bilinear,
     resize_nearest,
     scale_dimension,
+    sum_of_shifts,
 )
 from tests.golden_cases import FOLDER
 
@@ -89,6 +91,26 @@ def fused_batch_norm(x, layer, before):
         is_training=True,
     )
     return y, mean, variance
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(
+    ("kernel_size", "stride", "rate"), [(3, 1, 1), (3, 2, 1), (5, 2, 1), (3, 1, 6)]
+)
+@pytest.mark.parametrize("size", [(14, 19), (13, 18)])
+def test_depthwise_convolution_is_a_sum_of_shifts(size, kernel_size, stride, rate, padding):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *size, 5)).astype(np.float32)
+    kernel = rng.normal(size=(kernel_size, kernel_size, 5, 1)).astype(np.float32)
+    expected = ops.depthwise_conv(x, kernel, stride, padding, dilation_rate=rate)
+    found = sum_of_shifts(
+        ops.convert_to_tensor(x),
+        kernel,
+        strides=(stride, stride),
+        rates=(rate, rate),
+        padding=padding,
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 1, 5), (1, 1, 1, 5)])
