@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 # What TensorFlow raises where another worker has gone or a connection broke.
-LOST_WORKER_ERRORS = (
+_LOST_WORKER_ERRORS = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
@@ -111,6 +111,24 @@ def checkpoint_folder(strategy: tf.distribute.Strategy, logdir: str) -> Iterator
         return
     with tempfile.TemporaryDirectory() as folder:
         yield folder
+
+
+@contextlib.contextmanager
+def lost_worker_reported(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Turns TensorFlow's errors where another worker is gone into one that says so.
+
+    Raises:
+        ConnectionError: Another worker is gone.
+    """
+    try:
+        yield
+    except _LOST_WORKER_ERRORS as error:
+        if num_workers(strategy) == 1:
+            raise
+        raise ConnectionError(
+            f"Another worker is gone ({error.message.splitlines()[0]}). Start all workers "
+            "again with the same command: training goes on from the last checkpoint."
+        ) from error
 
 
 def _devices(count: int | None) -> list[str]:
