@@ -1,9 +1,10 @@
 """The training loop: steps on random crops, with validation, checkpoints and exact resume."""
 
+import contextlib
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -137,7 +138,8 @@ def train(
                 any_worker=partial(any_worker, strategy),
             )
             steps = _steps(learner, batches, card, stop, check, log_steps, quiet=own_logdir is None)
-            _train_on(learner, steps, saver, watch)
+            with contextlib.closing(steps):  # or an error's message would begin on the bar's line
+                _train_on(learner, steps, saver, watch)
     return watch.scores
 
 
@@ -237,7 +239,7 @@ def _steps(
     log_steps: int,
     *,
     quiet: bool,
-) -> Iterator[tuple[int, bool, dict[str, float]]]:
+) -> Generator[tuple[int, bool, dict[str, float]], None, None]:
     """Takes the steps under a progress bar.
 
     Yields:
