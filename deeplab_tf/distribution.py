@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 # What TensorFlow raises where another worker has gone or a connection broke.
-_LOST_WORKER_ERRORS = (
+LOST_WORKER_ERRORS = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
@@ -122,7 +122,7 @@ def lost_worker_reported(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """
     try:
         yield
-    except _LOST_WORKER_ERRORS as error:
+    except LOST_WORKER_ERRORS as error:
         if num_workers(strategy) == 1:
             raise
         raise ConnectionError(

@@ -24,8 +24,8 @@ def check_start(
     """Whether a run may start, or go on; for the errors see `train`."""
     for split in splits:
         card.dataset.check_split(split)
-    _check_card(card, strategy)
-    _check_logdir(logdir, card)
+    check_card(card, strategy)
+    check_logdir(logdir, card)
 
 
 def sound_records(
@@ -62,20 +62,24 @@ def start_from(
 ) -> None:
     """Puts a run where its latest checkpoint is, or a new one at its start; see `train`."""
     latest = tf.train.latest_checkpoint(logdir)
-    if latest is None:
-        if initial_checkpoint is not None:
-            _initialize(model, card, initial_checkpoint, initial_class_names)
-        return
+    if latest is not None:
+        resume(checkpoint, latest, initial_checkpoint)
+    elif initial_checkpoint is not None:
+        initialize(model, card, initial_checkpoint, initial_class_names)
+
+
+def resume(checkpoint: tf.train.Checkpoint, latest: str, initial_checkpoint: str | None) -> None:
+    """Puts a run where its latest checkpoint is."""
     checkpoint.restore(latest).assert_consumed()
     tqdm.write(f"Resuming from {latest}.")
     if initial_checkpoint is not None:
         tqdm.write(f"The initial checkpoint {initial_checkpoint} is for new runs: it is not read.")
 
 
-def _initialize(
+def initialize(
     model: keras.Model, card: ModelCard, checkpoint: str, class_names: Sequence[str] | None
 ) -> None:
-    """Sets the weights of a new run from an initial checkpoint, and says which."""
+    """Sets the weights of a new run from an initial checkpoint, and says which; see `train`."""
     logits_only = card.train.last_layers_contain_logits_only
     if is_keras_vgg16(checkpoint):
         keeps_head = not card.train.initialize_last_layer and not logits_only
@@ -92,7 +96,7 @@ def _initialize(
     tqdm.write(str(report))
 
 
-def _check_card(card: ModelCard, strategy: tf.distribute.Strategy) -> None:
+def check_card(card: ModelCard, strategy: tf.distribute.Strategy) -> None:
     """What only several of its configs together, or these and the devices, can tell."""
     replicas, steps = strategy.num_replicas_in_sync, card.train.gradient_accumulation_steps
     if card.data.batch_size % (replicas * steps):
@@ -117,7 +121,7 @@ def _check_card(card: ModelCard, strategy: tf.distribute.Strategy) -> None:
         )
 
 
-def _check_logdir(logdir: str, card: ModelCard) -> None:
+def check_logdir(logdir: str, card: ModelCard) -> None:
     """A folder that is not new or empty must hold a run with this very card."""
     if not os.path.exists(logdir) or not os.listdir(logdir):
         return

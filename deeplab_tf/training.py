@@ -27,12 +27,12 @@ from deeplab_tf.metrics import SegmentationScores
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.nonfinite import FiniteCheck
 from deeplab_tf.run_start import check_start, memory_of_a_step, sound_records, start_from
+from deeplab_tf.saver import Saver
 from deeplab_tf.signals import StopRequest, stop_request
 from deeplab_tf.train_step import TrainStep, freeze_layers, set_batch_norm
 from deeplab_tf.training_data import batch_reader, training_parts
 from deeplab_tf.watch import Watch
 from deeplab_tf.weights import training_checkpoint
-from deeplab_tf.weights.saver import Saver
 
 
 def train(

@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import math
 import os
 import shutil
 import time
@@ -24,7 +25,7 @@ class Saver:
     Args:
         checkpoint: What is saved: `weights.training_checkpoint`.
         folder: Where.
-        check_weights: Raises an error if the weights after a step are not worth saving.
+        check: Of a step, raises an error if its weights are not to be saved.
         interval_secs: Seconds after which another one is due.
         interval_steps: It is also due at multiples of these steps; 0 for none.
     """
@@ -33,30 +34,34 @@ class Saver:
         self,
         checkpoint: tf.train.Checkpoint,
         folder: str,
-        check_weights: Callable[[int], None],
+        check: Callable[[int], None],
         *,
-        interval_secs: float,
-        interval_steps: int,
+        interval_secs: float = math.inf,
+        interval_steps: int = 0,
     ) -> None:
         self._manager = tf.train.CheckpointManager(
             checkpoint, folder, max_to_keep=_KEPT, checkpoint_name=_NAME
         )
         self._folder = folder
-        self._check_weights = check_weights
+        self._check = check
         self._interval_secs = interval_secs
         self._interval_steps = interval_steps
         self._saved = time.monotonic()
         _remove_unfinished(folder)
 
+    def seconds_since(self) -> float:
+        """Seconds since the last one, or since the run began."""
+        return time.monotonic() - self._saved
+
     def is_due(self, step: int) -> bool:
         """Whether it is time for one."""
         at_interval = bool(self._interval_steps) and step % self._interval_steps == 0
-        return at_interval or time.monotonic() - self._saved > self._interval_secs
+        return at_interval or self.seconds_since() > self._interval_secs
 
     def save(self, step: int) -> None:
-        """Writes that of a step, unless it is there."""
+        """Writes that of a step, unless it is there; raises what `check` does."""
         if not (self._manager.latest_checkpoint or "").endswith(f"-{step}"):
-            self._check_weights(step)
+            self._check(step)
             self._manager.save(checkpoint_number=step)
         self._saved = time.monotonic()
 
