@@ -73,7 +73,7 @@ def main() -> None:
     def batches(*args: Any, **options: Any) -> Iterator[Any]:
         return itertools.repeat((images, labels))
 
-    training._batches = batches
+    training.training_parts = batches
     training.TrainStep = MeasuredStep
     info = DatasetInfo(
         name="benchmark",

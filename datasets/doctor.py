@@ -32,6 +32,12 @@ flags.DEFINE_string("val_list", None, "File with one image name a line, for the 
 flags.DEFINE_integer(
     "output_stride", 16, "Output stride that the crop size is proposed for.", lower_bound=1
 )
+flags.DEFINE_integer(
+    "num_workers",
+    None,
+    "Number of processes. Not given: one for each core, or one for less than 2000 images.",
+    lower_bound=1,
+)
 flags.DEFINE_string("json", None, "File to write everything to, for scripts.")
 flags.DEFINE_enum(
     "fail_on", "warning", doctor.SEVERITIES, "Least severity that makes the exit code 1."
@@ -57,7 +63,7 @@ def main(argv: list[str]) -> bool:
         read=replace(read, **image_flags.stored()),
         value_range=image_flags.value_range(),
     )
-    report = doctor.examine(source, output_stride=FLAGS.output_stride)
+    report = doctor.examine(source, output_stride=FLAGS.output_stride, workers=FLAGS.num_workers)
     if FLAGS.json:
         write_file(FLAGS.json, report.to_json().encode())
     print(report.text())

@@ -61,9 +61,11 @@ def main(_: list[str]) -> None:
         # disable=None: no bar where there is no terminal.
         for path in tqdm(paths, unit="mask", disable=None):
             try:
-                (temporary / f"{path.stem}.png").write_bytes(read_indices(path).png)
+                mask = read_indices(path)
             except (OSError, ValueError) as error:
                 problems.append(str(error))
+            else:
+                (temporary / f"{path.stem}.png").write_bytes(mask.png)
         raise_problems(
             problems,
             hint="RGB masks are read by the colours of PASCAL VOC; build_folder_data.py "

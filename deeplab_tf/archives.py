@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from deeplab_tf.data.full_disk import full_disk_reported
 from deeplab_tf.data.output import temporary_sibling, write_file
 
 _ATTEMPTS = 4
@@ -76,6 +77,7 @@ def fetch(url: str, path: Path) -> None:
 
     Raises:
         ConnectionError: The server cannot be reached, or does not give the file.
+        DiskFullError: The disk is full; the bytes so far are kept for the next call.
     """
     part = path.with_name(f"{path.name}.part")
     most, failures = _size(part), 0
@@ -251,6 +253,7 @@ def _append(
 ) -> None:
     name = part.name.removesuffix(".part")
     with (
+        full_disk_reported(part.parent),
         open(part, "ab") as file,
         tqdm(total=total, initial=initial, desc=name, unit="B", unit_scale=True) as bar,
     ):

@@ -42,10 +42,12 @@ def _link(source: str, target: str) -> None:
     if os.path.exists(temporary):
         os.remove(temporary)
     try:
-        os.link(source, temporary)
-    except OSError:  # the file system has no hard links
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
-    # If both are names of one file already, `replace` does nothing at all.
-    if os.path.exists(temporary):
-        os.remove(temporary)
+        try:
+            os.link(source, temporary)
+        except OSError:  # the file system has no hard links
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        # Half of a copy, or, if both are names of one file already, what `replace` left as it was.
+        if os.path.exists(temporary):
+            os.remove(temporary)

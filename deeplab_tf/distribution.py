@@ -113,6 +113,24 @@ def checkpoint_folder(strategy: tf.distribute.Strategy, logdir: str) -> Iterator
         yield folder
 
 
+@contextlib.contextmanager
+def lost_worker_reported(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Turns TensorFlow's errors where another worker is gone into one that says so.
+
+    Raises:
+        ConnectionError: Another worker is gone.
+    """
+    try:
+        yield
+    except LOST_WORKER_ERRORS as error:
+        if num_workers(strategy) == 1:
+            raise
+        raise ConnectionError(
+            f"Another worker is gone ({error.message.splitlines()[0]}). Start all workers "
+            "again with the same command: training goes on from the last checkpoint."
+        ) from error
+
+
 def _devices(count: int | None) -> list[str]:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and (count or 0) > len(gpus):

@@ -7,12 +7,65 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
+from deeplab_tf.data.damage import SoundRecords, find_sound_records
+from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.model_card import FILENAME, ModelCard, differences
+from deeplab_tf.model_info.memory import TrainingMemory, training_memory
 from deeplab_tf.weights import (
     initialize_from_checkpoint,
     initialize_from_keras_vgg16,
     is_keras_vgg16,
 )
+
+
+def check_start(
+    card: ModelCard, strategy: tf.distribute.Strategy, logdir: str, splits: Sequence[str]
+) -> None:
+    """Whether a run may start, or go on; for the errors see `train`."""
+    for split in splits:
+        card.dataset.check_split(split)
+    check_card(card, strategy)
+    check_logdir(logdir, card)
+
+
+def sound_records(
+    dataset_dir: str, splits: Sequence[str], *, info: DatasetInfo
+) -> dict[str, SoundRecords]:
+    """The records of some splits that can be read, by split; tells of the others."""
+    sound = {}
+    for split in splits:
+        sound[split] = find_sound_records(dataset_dir, split, info=info)
+        tqdm.write(sound[split].report())
+    return sound
+
+
+def memory_of_a_step(card: ModelCard, model: keras.Model, *, replicas: int) -> TrainingMemory:
+    """What a step takes on one device."""
+    slots = 1 if card.train.optimizer == "momentum" else 2
+    parts = card.train.gradient_accumulation_steps
+    return training_memory(
+        model,
+        crop_size=card.data.crop_size,
+        images=card.data.batch_size // (replicas * parts),
+        feature_bytes=4 if card.train.mixed_precision == "none" else 2,
+        slots=slots + (card.train.ema_decay > 0) + (parts > 1),
+    )
+
+
+def start_from(
+    checkpoint: tf.train.Checkpoint,
+    model: keras.Model,
+    card: ModelCard,
+    logdir: str,
+    initial_checkpoint: str | None,
+    initial_class_names: Sequence[str] | None,
+) -> None:
+    """Puts a run where its latest checkpoint is, or a new one at its start; see `train`."""
+    latest = tf.train.latest_checkpoint(logdir)
+    if latest is not None:
+        resume(checkpoint, latest, initial_checkpoint)
+    elif initial_checkpoint is not None:
+        initialize(model, card, initial_checkpoint, initial_class_names)
 
 
 def resume(checkpoint: tf.train.Checkpoint, latest: str, initial_checkpoint: str | None) -> None:

@@ -1,9 +1,11 @@
 """The training loop: steps on random crops, with validation, checkpoints and exact resume."""
 
+import contextlib
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,28 +14,25 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from deeplab_tf import optimizers
-from deeplab_tf.data.damage import find_sound_records
 from deeplab_tf.deeplab import build_deeplab
 from deeplab_tf.distribution import (
-    LOST_WORKER_ERRORS,
     any_worker,
     checkpoint_folder,
     is_chief,
+    lost_worker_reported,
     num_workers,
 )
 from deeplab_tf.ema import WeightAverage
 from deeplab_tf.metrics import SegmentationScores
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.model_info.memory import TrainingMemory, training_memory
 from deeplab_tf.nonfinite import FiniteCheck
-from deeplab_tf.run_start import check_card, check_logdir, initialize, resume
+from deeplab_tf.run_start import check_start, memory_of_a_step, sound_records, start_from
+from deeplab_tf.saver import Saver
 from deeplab_tf.signals import StopRequest, stop_request
 from deeplab_tf.train_step import TrainStep, freeze_layers, set_batch_norm
 from deeplab_tf.training_data import batch_reader, training_parts
 from deeplab_tf.watch import Watch
-from deeplab_tf.weights import (
-    training_checkpoint,
-)
+from deeplab_tf.weights import training_checkpoint
 
 
 def train(
@@ -88,6 +87,7 @@ def train(
 
     Raises:
         ConnectionError: Another worker is gone.
+        DiskFullError: The disk is full; the last checkpoint is whole.
         FileExistsError: `logdir` holds something else than a run with this card.
         FloatingPointError: The loss is no longer finite.
         ValueError: A split does not exist, the label weights do not fit the classes, the batch has
@@ -95,15 +95,79 @@ def train(
     """
     strategy = strategy or tf.distribute.get_strategy()
     splits = [split for split in (train_split, val_split) if split]
-    for split in splits:
-        card.dataset.check_split(split)
-    check_card(card, strategy)
-    check_logdir(logdir, card)
-    sound = {}
-    if skip_corrupt:
-        for split in splits:
-            sound[split] = find_sound_records(dataset_dir, split, info=card.dataset)
-            tqdm.write(sound[split].report())
+    check_start(card, strategy, logdir, splits)
+    sound = sound_records(dataset_dir, splits, info=card.dataset) if skip_corrupt else {}
+    of_training, of_validation = sound.get(train_split), sound.get(val_split or "")
+    learner = _set_up(card, strategy, rematerialize=rematerialize)
+    start_from(
+        learner.checkpoint, learner.model, card, logdir, initial_checkpoint, initial_class_names
+    )
+    step = learner.steps_taken()
+    batches = training_parts(
+        card, strategy, dataset_dir, train_split, start_step=step, sound=of_training
+    )
+    with checkpoint_folder(strategy, logdir) as folder, stop_request() as stop:
+        own_logdir = logdir if is_chief(strategy) else None
+        if own_logdir is not None:
+            # Here, because a run that cannot start leaves no folder behind.
+            os.makedirs(own_logdir, exist_ok=True)
+            card.save(own_logdir)
+        read_batch = batch_reader(card, dataset_dir, train_split, of_training)
+        check = FiniteCheck(learner.model, card, own_logdir, read_batch)
+        saver = Saver(
+            learner.checkpoint,
+            folder,
+            check.weights,
+            # Clocks differ, and workers save together.
+            interval_secs=save_interval_secs if num_workers(strategy) == 1 else math.inf,
+            interval_steps=save_interval_steps,
+        )
+        with saver.full_disk_reported(), lost_worker_reported(strategy):
+            watch = Watch(
+                learner.model,
+                card,
+                step=step,
+                logdir=own_logdir,
+                dataset_dir=dataset_dir,
+                val_split=val_split,
+                sound=of_validation,
+                average=learner.average,
+                val_interval_steps=val_interval_steps,
+                log_steps=log_steps,
+                early_stop_patience=early_stop_patience,
+                any_worker=partial(any_worker, strategy),
+            )
+            steps = _steps(learner, batches, card, stop, check, log_steps, quiet=own_logdir is None)
+            with contextlib.closing(steps):  # or an error's message would begin on the bar's line
+                _train_on(learner, steps, saver, watch)
+    return watch.scores
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """What learns: all that a step changes, and a checkpoint keeps.
+
+    Attributes:
+        model: The network.
+        optimizer: Its optimizer, which counts the steps.
+        average: Of the weights.
+        take_step: Takes a step on the parts of a batch.
+        checkpoint: Of the first three.
+    """
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    average: WeightAverage
+    take_step: TrainStep
+    checkpoint: tf.train.Checkpoint
+
+    def steps_taken(self) -> int:
+        """Those of earlier parts of the run included."""
+        return int(keras.ops.convert_to_numpy(self.optimizer.iterations))
+
+
+def _set_up(card: ModelCard, strategy: tf.distribute.Strategy, *, rematerialize: bool) -> _Learner:
+    """A new run's, as its seed has it; says what memory its steps take."""
     keras.utils.set_random_seed(card.train.seed)
     with strategy.scope():
         model = _build(card, replicas=strategy.num_replicas_in_sync)
@@ -118,109 +182,9 @@ def train(
         )
         checkpoint = training_checkpoint(model, optimizer, average.averages)
     if is_chief(strategy):
-        tqdm.write(f"Memory of a step, estimated: {_memory(card, model, strategy)}.")
-    if num_workers(strategy) > 1:
-        save_interval_secs = math.inf  # clocks differ, and workers save together
-    latest = tf.train.latest_checkpoint(logdir)
-    if latest is not None:
-        resume(checkpoint, latest, initial_checkpoint)
-    elif initial_checkpoint is not None:
-        initialize(model, card, initial_checkpoint, initial_class_names)
-
-    step = _steps_taken(optimizer)
-    batches = training_parts(
-        card,
-        strategy,
-        dataset_dir,
-        train_split,
-        start_step=step,
-        sound=sound.get(train_split),
-    )
-    chief, stopping = is_chief(strategy), False
-    with checkpoint_folder(strategy, logdir) as folder, stop_request() as stop:
-        # Here, because a run that cannot start leaves no folder behind.
-        if chief:
-            os.makedirs(logdir, exist_ok=True)
-            card.save(logdir)
-        own_logdir = logdir if chief else None
-        check = FiniteCheck(
-            model,
-            card,
-            own_logdir,
-            batch_reader(card, dataset_dir, train_split, sound.get(train_split)),
-        )
-        saver = _Saver(checkpoint, folder, check)
-        watch = Watch(
-            model,
-            card,
-            step=step,
-            logdir=own_logdir,
-            dataset_dir=dataset_dir,
-            val_split=val_split,
-            sound=sound.get(val_split or ""),
-            average=average,
-            val_interval_steps=val_interval_steps,
-            log_steps=log_steps,
-            early_stop_patience=early_stop_patience,
-            any_worker=partial(any_worker, strategy),
-        )
-        try:
-            ended = watch.begin(step)
-            steps = _steps(
-                take_step, optimizer, batches, card, stop, check, log_steps, quiet=not chief
-            )
-            for step, stopping, curves in () if ended else steps:
-                watch.log(step, curves)
-                if stopping:
-                    break
-                at_interval = bool(save_interval_steps) and step % save_interval_steps == 0
-                if watch.is_due(step) or at_interval or saver.seconds_since() > save_interval_secs:
-                    saver.save(step)
-                if ended := watch.validate(step):
-                    break
-        except KeyboardInterrupt:
-            step = _steps_taken(optimizer)
-            saver.save(step)
-            tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
-            raise
-        except LOST_WORKER_ERRORS as error:
-            if num_workers(strategy) == 1:
-                raise
-            raise ConnectionError(
-                f"Another worker is gone ({error.message.splitlines()[0]}). Start all workers "
-                "again with the same command: training goes on from the last checkpoint."
-            ) from error
-        saver.save(step)
-    watch.end(step, early=ended)
-    if stopping:
-        tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
-    return watch.scores
-
-
-class _Saver:
-    """Writes checkpoints of a run to a folder, and knows when it did."""
-
-    def __init__(self, checkpoint: tf.train.Checkpoint, folder: str, check: FiniteCheck) -> None:
-        self._manager = tf.train.CheckpointManager(
-            checkpoint, folder, max_to_keep=3, checkpoint_name="model.ckpt"
-        )
-        self._check = check
-        self._saved = time.monotonic()
-
-    def seconds_since(self) -> float:
-        """Seconds since the last one, or since the run began."""
-        return time.monotonic() - self._saved
-
-    def save(self, step: int) -> None:
-        """Writes that of a step, unless it is there.
-
-        Raises:
-            FloatingPointError: The weights are not finite.
-        """
-        if not (self._manager.latest_checkpoint or "").endswith(f"-{step}"):
-            self._check.weights(step)
-            self._manager.save(checkpoint_number=step)
-        self._saved = time.monotonic()
+        memory = memory_of_a_step(card, model, replicas=strategy.num_replicas_in_sync)
+        tqdm.write(f"Memory of a step, estimated: {memory}.")
+    return _Learner(model, optimizer, average, take_step, checkpoint)
 
 
 def _build(card: ModelCard, *, replicas: int) -> keras.Model:
@@ -237,24 +201,37 @@ def _build(card: ModelCard, *, replicas: int) -> keras.Model:
     return model
 
 
-def _memory(
-    card: ModelCard, model: keras.Model, strategy: tf.distribute.Strategy
-) -> TrainingMemory:
-    """What a step takes on one device."""
-    parts = strategy.num_replicas_in_sync * card.train.gradient_accumulation_steps
-    slots = 1 if card.train.optimizer == "momentum" else 2
-    return training_memory(
-        model,
-        crop_size=card.data.crop_size,
-        images=card.data.batch_size // parts,
-        feature_bytes=4 if card.train.mixed_precision == "none" else 2,
-        slots=slots + (card.train.ema_decay > 0) + (card.train.gradient_accumulation_steps > 1),
-    )
+def _train_on(
+    learner: _Learner,
+    steps: Iterator[tuple[int, bool, dict[str, float]]],
+    saver: Saver,
+    watch: Watch,
+) -> None:
+    """Takes the steps that are left, with all that is due on the way and in the end."""
+    step, stopping = learner.steps_taken(), False
+    try:
+        early = watch.begin(step)
+        for step, stopping, curves in () if early else steps:
+            watch.log(step, curves)
+            if stopping:
+                break
+            if watch.is_due(step) or saver.is_due(step):
+                saver.save(step)
+            if early := watch.validate(step):
+                break
+    except KeyboardInterrupt:
+        step = learner.steps_taken()
+        saver.save(step)
+        tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
+        raise
+    saver.save(step)
+    watch.end(step, early=early)
+    if stopping:
+        tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
 
 
 def _steps(
-    take_step: TrainStep,
-    optimizer: keras.optimizers.Optimizer,
+    learner: _Learner,
     batches: Iterator[Any],
     card: ModelCard,
     stop: StopRequest,
@@ -262,14 +239,14 @@ def _steps(
     log_steps: int,
     *,
     quiet: bool,
-) -> Iterator[tuple[int, bool, dict[str, float]]]:
+) -> Generator[tuple[int, bool, dict[str, float]], None, None]:
     """Takes the steps under a progress bar.
 
     Yields:
         Each step's number, whether any worker wants to stop, and what to plot of the step; the
         learning rate is that of the last step to plot.
     """
-    start_step, total = _steps_taken(optimizer), card.train.training_number_of_steps
+    start_step, total = learner.steps_taken(), card.train.training_number_of_steps
     parts = card.train.gradient_accumulation_steps
     speed = waiting = 0.0
     with tqdm(initial=start_step, total=total, desc="train", unit="step", disable=quiet) as bar:
@@ -277,7 +254,7 @@ def _steps(
         for step in range(start_step + 1, total + 1):
             batch = [next(batches) for _ in range(parts)]
             waited = time.monotonic() - started
-            result = take_step(batch, vote=float(stop.received))
+            result = learner.take_step(batch, vote=float(stop.received))
             loss = float(result.loss)
             check.loss(step, loss, result.gradient_norms)
             if step == start_step + 1 or step % log_steps == 0:
@@ -304,7 +281,3 @@ def _steps(
 
 def _smoothed(average: float, value: float) -> float:
     return 0.9 * average + 0.1 * value if average else value
-
-
-def _steps_taken(optimizer: keras.optimizers.Optimizer) -> int:
-    return int(keras.ops.convert_to_numpy(optimizer.iterations))

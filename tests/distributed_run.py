@@ -11,9 +11,10 @@ import sys
 import time
 
 import keras
+import numpy as np
 from keras import layers
 
-from deeplab_tf import distribution, training
+from deeplab_tf import distribution, training, validation
 from deeplab_tf.layers import BatchNormalization, ResizeLike
 from deeplab_tf.train_step import TrainStep
 from tests import tiny_run
@@ -41,6 +42,19 @@ def build_small_network(config):
     return keras.Model(images, ResizeLike()(logits, images))
 
 
+def script_validations(wrong):
+    """Says how many of 2000 pixels the validations get wrong, one by one."""
+    left = iter(wrong)
+
+    def split_confusion(*args, **options):
+        matrix = np.diag([1000, 1000, 0])
+        count = next(left)
+        matrix[0] -= [count, -count, 0]
+        return matrix
+
+    validation.split_confusion = split_confusion
+
+
 def main(
     *,
     data,
@@ -52,6 +66,9 @@ def main(
     save=0,
     steps=20,
     small=True,
+    val_interval=10,
+    wrong=None,
+    patience=0,
     **train,
 ):
     strategy = distribution.build_strategy(strategy, num_devices=devices)
@@ -59,16 +76,19 @@ def main(
     training.TrainStep = RecordingStep
     if small:
         training.build_deeplab = build_small_network
+    if wrong is not None:
+        script_validations(wrong)
     card = tiny_run.card(training_number_of_steps=steps, base_learning_rate=0.02, **train)
     training.train(
         card,
         dataset_dir=data,
         train_split="train",
         val_split="val",
-        val_interval_steps=10,
+        val_interval_steps=val_interval,
         logdir=logdir,
         strategy=strategy,
         save_interval_steps=save,
+        early_stop_patience=patience,
     )
     with open(losses, "w") as file:
         json.dump(RecordingStep.losses, file)

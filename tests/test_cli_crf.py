@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -213,6 +214,29 @@ def test_max_images_and_the_ranges_of_a_paper(place, tmp_path, crf_search):
     assert CRFParams(**written["default"]) == CRF_V1
     assert {point["bi_rgb"] for point in written["points"]} >= {3, 5, 7, 9, 10}
     assert {(point["pos_w"], point["pos_xy"]) for point in written["points"]} == {(3, 3)}
+
+
+def test_damaged_records_are_left_out_of_the_search(place, tmp_path, crf_search):
+    """One of three, if that is asked for; else it is an error that says how."""
+    shutil.copytree(place / "data", tmp_path / "data")
+    (shard,) = (tmp_path / "data").glob("val-*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 255
+    shard.write_bytes(content)
+    command = (
+        "crf",
+        f"--checkpoint_dir={place}/plain",
+        f"--dataset_dir={tmp_path}/data",
+        f"--eval_logdir={tmp_path}",
+        *("--bi_w=5", "--bi_xy=20", "--bi_rgb=20"),
+    )
+    done = run(*command)
+    assert done.code == 1
+    assert "--skip_corrupt leaves such records out" in done.err
+    assert "Leaving out 1 of 3 records of val" in succeed(*command, "--skip_corrupt")
+    written = json.loads((tmp_path / "crf_search_val.json").read_text())
+    assert written["images"] == 2
+    assert written["corrupt_records"]["left_out"] == 1
 
 
 # --- Bad input ------------------------------------------------------------------------------------

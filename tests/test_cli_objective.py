@@ -134,8 +134,7 @@ def test_every_setting_of_the_optimisation_has_its_flag(asked):
 @pytest.mark.parametrize(
     ("images", "flags", "warned"),
     [
-        (11, (), True),
-        (12, (), False),
+        (6, (), True),
         (1, ("--fine_tune_batch_norm=false",), False),
         (1, ("--freeze_batch_norm",), False),
     ],
@@ -145,17 +144,39 @@ def test_few_images_for_batch_norm_are_a_warning(asked, images, flags, warned):
     assert card is not None
     assert (f"Warning: batch norm takes its statistics from {images} images" in done.err) == warned
     assert ("64.43, 75.76, 76.49 and 77.21" in done.err) == warned
+    assert "several times" not in done.err
+
+
+def test_a_split_with_fewer_images_than_a_batch_is_a_warning(asked):
+    """Of which a larger batch is no cure."""
+    card, done = asked("--train_batch_size=16")
+    assert card is not None
+    assert "Warning: batch norm takes its statistics from 6 images at a time;" in done.err
+    assert "and a batch of 16 holds some of them several times: take --fine_tune" in done.err
+    assert "a larger --train_batch_size" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "split_size", "warned"),
+    [(11, 1000, True), (12, 1000, False), (16, 12, False), (16, 11, True), (8, 8, True)],
+)
+def test_twelve_images_are_enough_for_batch_norm(batch_size, split_size, warned):
+    warning = batch_norm_warning(ModelConfig(), TrainConfig(), batch_size, split_size=split_size)
+    assert (warning is not None) == warned
+    if warning is not None:
+        assert f"from {min(batch_size, split_size)} images at a time" in warning
+        assert ("has no more" in warning) == (split_size < batch_size)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_networks_without_batch_norm_are_not_warned_of_it(name):
     model = PRESETS[name].model
-    warning = batch_norm_warning(model, TrainConfig(), 2)
+    warning = batch_norm_warning(model, TrainConfig(), 2, split_size=1000)
     assert (warning is None) == ("vgg" in name)
 
 
 def test_a_vgg_with_the_head_of_v3_has_batch_norm():
-    assert batch_norm_warning(ModelConfig("vgg_16"), TrainConfig(), 2) is not None
+    assert batch_norm_warning(ModelConfig("vgg_16"), TrainConfig(), 2, split_size=9) is not None
 
 
 # --- Averaged weights -----------------------------------------------------------------------------

@@ -83,7 +83,8 @@ def finished(process):
 
 
 def losses_of(process):
-    finished(process)
+    if process.poll() is None:
+        finished(process)
     with open(process.losses) as file:
         return json.load(file)
 
@@ -187,6 +188,25 @@ def test_sigterm_to_one_worker_ends_all(start, tmp_path):
     assert "Stopped after step" in said[0]
     newest = tf.train.latest_checkpoint(str(logdir))
     assert 3 < int(newest.rpartition("-")[2]) < STEPS
+
+
+def test_workers_stop_early_together(start, alone, tmp_path):
+    """Only one of them validates. They stay ended, and with more patience both go on."""
+    logdir = tmp_path / "run"
+    options = {"val_interval": 2, "wrong": [500, 100, 200, 300, 50, 60, 70], "patience": 2}
+    losses, _ = alone
+    workers = start_workers(start, logdir, **options)
+    said = [finished(worker) for worker in workers]
+    for worker in workers:
+        np.testing.assert_allclose(losses_of(worker), losses[:8], rtol=0, atol=1e-5)
+    assert "Stopped early after step 8" in said[0]
+    assert "Stopped early" not in said[1]
+    assert tf.train.latest_checkpoint(str(logdir)) == str(logdir / "model.ckpt-8")
+
+    assert [losses_of(worker) for worker in start_workers(start, logdir, **options)] == [[], []]
+    options |= {"wrong": [400], "patience": 3}
+    for worker in start_workers(start, logdir, **options):
+        np.testing.assert_allclose(losses_of(worker), losses[8:10], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import math
 import os
+from functools import partial
 
 import keras
 import numpy as np
@@ -13,12 +14,13 @@ import tensorflow as tf
 from keras import layers
 from PIL import Image
 
-from deeplab_tf import build_deeplab, training, validation, weights
+from deeplab_tf import build_deeplab, optimizers, training, validation, weights
 from deeplab_tf.backbones.nas_cells import DropPath
 from deeplab_tf.config import DataConfig, InferenceConfig, TrainConfig
 from deeplab_tf.layers import BatchNormalization
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.optimizers import (
+    LossScale,
     MomentumOptimizer,
     build_optimizer,
     l2_loss,
@@ -59,7 +61,8 @@ def small_network(monkeypatch):
         x = layers.Conv2D(8, 1, use_bias=False, name="conv")(x)
         x = BatchNormalization(name="conv.BatchNorm")(x)
         x = layers.Dropout(0.1)(layers.ReLU()(x))
-        return keras.Model(images, layers.Conv2D(config.num_classes, 1, name="logits")(x))
+        logits = layers.Conv2D(config.num_classes, 1, name="logits", dtype="float32")(x)
+        return keras.Model(images, logits)
 
     monkeypatch.setattr(training, "build_deeplab", build)
 
@@ -490,6 +493,49 @@ def test_a_stopped_run_of_adam_goes_on_bit_for_bit(train, small_network, tmp_pat
     whole, resumed = stored(tmp_path / "whole", 4), stored(tmp_path / "stopped", 4)
     assert len([name for name in whole if "velocity" in name]) == 5
     assert [name for name in whole if not np.array_equal(whole[name], resumed[name])] == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"gradient_accumulation_steps": 2},
+        {"mixed_precision": "bfloat16"},
+        {"mixed_precision": "float16"},
+        {"mixed_precision": "float16", "gradient_accumulation_steps": 2, "optimizer": "adamw"},
+    ],
+)
+def test_averages_and_the_scale_of_the_loss_go_on_bit_for_bit(
+    train, small_network, tmp_path, monkeypatch, settings
+):
+    """The scale grows at every second step, so that the run stops between two."""
+    growing = partial(LossScale, initial_scale=8.0, dynamic_growth_steps=2)
+    monkeypatch.setattr(optimizers, "LossScale", growing)
+    card = tiny_run.card(
+        training_number_of_steps=5, base_learning_rate=0.05, ema_decay=0.9, **settings
+    )
+    train(card, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "TrainStep", interrupted_after(3))
+        with pytest.raises(KeyboardInterrupt):
+            train(card, tmp_path / "stopped")
+    assert checkpoints(tmp_path / "stopped") == ["model.ckpt-3.index"]
+    halfway = stored(tmp_path / "stopped", 3)
+    train(card, tmp_path / "stopped")
+    whole, resumed = stored(tmp_path / "whole", 5), stored(tmp_path / "stopped", 5)
+    assert whole.keys() == resumed.keys()
+    assert [name for name in whole if not np.array_equal(whole[name], resumed[name])] == []
+    averages = [name for name in whole if name.startswith("average/")]
+    assert len(averages) == 5
+    # They lag behind the weights, and moved on after the run was stopped.
+    for name in averages:
+        assert not np.array_equal(whole[name], whole[name.replace("average/", "model/")]), name
+        assert not np.array_equal(whole[name], halfway[name]), name
+    if settings.get("mixed_precision") == "float16":
+        (scale,) = [name for name in whole if "dynamic_scale" in name]
+        (counter,) = [name for name in whole if "step_counter" in name]
+        assert (halfway[scale], halfway[counter]) == (16, 1)
+        assert (whole[scale], whole[counter]) == (32, 1)
 
 
 def test_saves_and_validates_on_the_way(train, small_network, tmp_path, capsys):

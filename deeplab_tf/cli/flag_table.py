@@ -589,6 +589,7 @@ CRF_SEARCH = (
     *MODEL,
     *RESIZE,
     *_SCORED,
+    _SKIP_CORRUPT,
     Flag("max_images", "integer", 100, "Images to search on, evenly spaced in the split.", OWN),
     Flag("ranges", "enum", "v2", "Paper whose ranges are searched.", OWN, ("v1", "v2")),
     Flag("bi_w", "list", None, "Values to search in place of the paper's.", OWN),

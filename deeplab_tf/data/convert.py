@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from deeplab_tf.colormap import voc_colormap
 from deeplab_tf.data import dataset_info
 from deeplab_tf.data.channels import describe_range
 from deeplab_tf.data.dataset_info import DatasetInfo
-from deeplab_tf.data.masks import describe_values
+from deeplab_tf.data.found_labels import choose_palette, derive_class_names, label_hint
 from deeplab_tf.data.output import check_output, move_into, resumable_sibling
 from deeplab_tf.data.pairing import raise_problems
 from deeplab_tf.data.parts import (
@@ -138,7 +137,7 @@ def convert_samples(
     )
     if class_names is not None:
         # A wrong description is an error now, not after all files are read.
-        colors = palette or _choose_palette(None, len(class_names))
+        colors = palette or choose_palette(None, len(class_names))
         describe(class_names=tuple(class_names), palette=colors)
     run = run or _default_runner(sum(map(len, splits.values())))
     allowed = {*range(256 if class_names is None else len(class_names)), ignore_label}
@@ -153,7 +152,7 @@ def convert_samples(
         )
         survey = _merge_notes(plan)
         found = np.flatnonzero(sum(survey.pixels.values())).tolist()
-        hint = _label_hint(found, class_names=class_names, ignore_label=ignore_label)
+        hint = label_hint(found, class_names=class_names, ignore_label=ignore_label)
         if survey.problems:
             hints = [] if allowed.issuperset(found) else [hint]
             if survey.sound_parts:
@@ -165,13 +164,13 @@ def convert_samples(
             raise_problems(survey.problems, hint="\n".join(hints))
         try:
             if class_names is None:
-                class_names = _derive_class_names(found, ignore_label=ignore_label, hint=hint)
+                class_names = derive_class_names(found, ignore_label=ignore_label, hint=hint)
             if len(set(found) - {ignore_label}) < 2:
                 raise ValueError(f"the masks show fewer than two classes. {hint}")
         except ValueError:
             shutil.rmtree(folder)  # with other settings, all is to be read again
             raise
-        colors = palette or _choose_palette(survey.palette, len(class_names))
+        colors = palette or choose_palette(survey.palette, len(class_names))
         info = describe(class_names=tuple(class_names), palette=colors)
         join = partial(join_parts, folder=plan.parts_folder, output=plan.records_folder)
         for _ in run(join, plan.shards()):
@@ -313,58 +312,6 @@ def _merge_notes(plan: _Plan) -> _Survey:
         problems=tuple(problems),
         sound_parts=sound_parts,
     )
-
-
-def _label_hint(
-    found: Sequence[int], *, class_names: Sequence[str] | None, ignore_label: int
-) -> str:
-    """Guesses why the label values of all masks do not suit the classes, and says what helps."""
-    values = [label for label in found if label != ignore_label]
-    held = f"All masks together hold the values {describe_values(np.array(found))}"
-    if class_names is not None:
-        held += f"; there are {len(class_names)} classes (0..{len(class_names) - 1})"
-    held += f", ignore label {ignore_label}. "
-    script = "datasets/build_folder_data.py"
-    if len(found) == 2 and found[0] == 0:
-        return held + (
-            f"They look like binary masks: {script} --label_map=0:0,{found[1]}:1 makes "
-            f"{found[1]} class 1."
-        )
-    if len(values) > 40:
-        return held + "So many mean grey pictures, or masks resized or smoothed by interpolation."
-    if class_names is not None and values == list(range(len(class_names) + 1)):
-        return held + (
-            "There is one value more than names: does the list of class names lack the "
-            "background (the name of value 0)?"
-        )
-    renumbered = ",".join(f"{value}:{index}" for index, value in enumerate(values))
-    return held + (
-        f"To number the values found from 0: {script} --label_map={renumbered} (a value to ignore: "
-        f"<value>:{ignore_label}). Otherwise give a --class_names_file with a name for every label."
-    )
-
-
-def _derive_class_names(found: Sequence[int], *, ignore_label: int, hint: str) -> tuple[str, ...]:
-    classes = set(found) - {ignore_label}
-    if not classes:
-        raise ValueError(f"the masks hold nothing but the ignore label {ignore_label}")
-    num_classes = max(classes) + 1
-    if not set(found) >= set(range(num_classes)) - {ignore_label}:
-        raise ValueError(f"class names are not given, and the labels found have gaps. {hint}")
-    return tuple(f"class_{index}" for index in range(num_classes))
-
-
-def _choose_palette(
-    mask_palette: np.ndarray | None, num_classes: int
-) -> tuple[tuple[int, int, int], ...]:
-    colors = voc_colormap(num_classes)
-    if mask_palette is not None:
-        candidate = mask_palette[:num_classes]
-        # Palettes that are absent, incomplete or a grey ramp tell no classes apart.
-        distinct = len(np.unique(candidate, axis=0)) == num_classes
-        if distinct and (candidate != candidate[:, :1]).any():
-            colors = candidate
-    return tuple((r, g, b) for r, g, b in colors.tolist())
 
 
 def _publish(temporary: Path, output: Path, *, splits: Collection[str]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from deeplab_tf.data.full_disk import full_disk_reported
+
 
 def check_output(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Refuses an output folder that holds something, unless `overwrite`.
@@ -26,14 +28,19 @@ def check_output(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def temporary_sibling(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields an empty folder beside `folder`, on the same disk; what is left in it is deleted."""
+    """Yields an empty folder beside `folder`, on the same disk; what is left in it is deleted.
+
+    Raises:
+        DiskFullError: The disk is full, found in here or while the folder is in use.
+    """
     path = Path(os.path.abspath(folder))
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with full_disk_reported(path.parent):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -42,13 +49,16 @@ def resumable_sibling(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         BlockingIOError: Another process has it.
+        DiskFullError: The disk is full, found in here or while the folder is in use.
     """
     path = Path(os.path.abspath(folder))
     partial = path.with_name(f".{path.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    with open(partial / "lock", "w") as lock:
-        _lock(lock, BlockingIOError(f"another process is at work on {path}: wait until it is done"))
-        yield partial
+    taken = BlockingIOError(f"another process is at work on {path}: wait until it is done")
+    with full_disk_reported(path.parent):
+        partial.mkdir(parents=True, exist_ok=True)
+        with open(partial / "lock", "w") as lock:
+            _lock(lock, taken)
+            yield partial
 
 
 def _lock(file: IO[str], taken: BlockingIOError) -> None:
@@ -64,15 +74,20 @@ def _lock(file: IO[str], taken: BlockingIOError) -> None:
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file, and its folder if need be; no reader ever sees a part of it."""
+    """Writes a file, and its folder if need be; no reader ever sees a part of it.
+
+    Raises:
+        DiskFullError: The disk is full; a file that was there stays as it is.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with full_disk_reported(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def move_into(temporary: Path, folder: str | os.PathLike[str], *, last: str) -> None:

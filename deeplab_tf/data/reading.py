@@ -55,11 +55,18 @@ class FileReader:
             color_table=self.color_table,
             label_map=self.label_map,
         )
-        height, width = mask.labels.shape
-        image = encode_channels(
-            sample.image_path,
-            mask_size=(height, width),
-            input_channels=self.input_channels,
-            bit_depth=self.bit_depth,
+        return with_image(
+            mask, sample, input_channels=self.input_channels, bit_depth=self.bit_depth
         )
-        return LabelledImage(image, mask, mask_source=str(sample.mask_path))
+
+
+def with_image(mask: Mask, sample: Sample, *, input_channels: int, bit_depth: int) -> LabelledImage:
+    """Reads the image of a mask that is read; arguments as `channels.encode_channels`."""
+    height, width = mask.labels.shape
+    image = encode_channels(
+        sample.image_path,
+        mask_size=(height, width),
+        input_channels=input_channels,
+        bit_depth=bit_depth,
+    )
+    return LabelledImage(image, mask, mask_source=str(sample.mask_path))

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_tf.data.channels import encode_channels
 from deeplab_tf.data.masks import encode_mask
 from deeplab_tf.data.pairing import Sample, voc_splits
-from deeplab_tf.data.reading import FileReader, LabelledImage
+from deeplab_tf.data.reading import FileReader, LabelledImage, with_image
 
 
 def augmented_train_split(
@@ -72,14 +71,9 @@ class VocReader:
                 bit_depth=self.bit_depth,
             )(sample)
         mask = encode_mask(read_sbd_labels(sample.mask_path))
-        height, width = mask.labels.shape
-        image = encode_channels(
-            sample.image_path,
-            mask_size=(height, width),
-            input_channels=self.input_channels,
-            bit_depth=self.bit_depth,
+        return with_image(
+            mask, sample, input_channels=self.input_channels, bit_depth=self.bit_depth
         )
-        return LabelledImage(image, mask, mask_source=str(sample.mask_path))
 
 
 def read_sbd_labels(path: Path) -> np.ndarray:

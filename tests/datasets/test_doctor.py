@@ -10,6 +10,7 @@ import pytest
 from absl import flags
 
 from deeplab_tf.cli import examination
+from deeplab_tf.data import doctor as doctor_library
 from tests.data.doctor import channel_sets, record_folders, trees
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,22 @@ def test_notes_do_not_fail(doctor, tmp_path):
     code, out, _ = doctor(str(tmp_path), NAMES)
     assert code == 0 and "note D113 mask-has-one-class: 1" in out
     assert doctor(str(tmp_path), NAMES, "--fail_on=note")[0] == 1
+
+
+@pytest.mark.parametrize(("flags", "workers"), [((), None), (("--num_workers=2",), 2)])
+def test_the_number_of_processes_is_a_flag(doctor, tmp_path, monkeypatch, flags, workers):
+    """Which is what the error of a killed one says to lower."""
+    asked, examine = [], doctor_library.examine
+
+    def noted(source, **options):
+        asked.append(options["workers"])
+        return examine(source, **options)
+
+    monkeypatch.setattr(doctor_library, "examine", noted)
+    trees.clean_voc(tmp_path / "voc")
+    code, out, _ = doctor(str(tmp_path / "voc"), NAMES, *flags)
+    assert code == 0 and "Found: nothing." in out
+    assert asked == [workers]
 
 
 def test_the_fix_it_proposes_is_one(doctor, tmp_path):

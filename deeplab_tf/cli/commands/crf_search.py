@@ -23,7 +23,8 @@ def crf_search() -> None:
     split = inputs.split(info, "eval_split")
     if FLAGS.max_images < 1:
         raise ValueError(f"--max_images={FLAGS.max_images}: expected 1 or more.")
-    chosen = set(search.spread(info.splits[split], FLAGS.max_images))
+    sound = inputs.sound_records(info, split)
+    chosen = set(search.spread(sound.count if sound else info.splits[split], FLAGS.max_images))
     ranges = dataclasses.replace(search.RANGES[FLAGS.ranges], **crf_flags.searched_values())
     start = crf_flags.search_start()
     checkpoint = inputs.located(FLAGS.checkpoint_dir)
@@ -34,7 +35,7 @@ def crf_search() -> None:
     )
 
     def score(points: Sequence[CRFParams]) -> dict[CRFParams, float]:
-        examples = enumerate(inputs.examples(info, split, card.inference))
+        examples = enumerate(inputs.examples(info, split, card.inference, sound=sound))
         scores = search.score_points(
             points,
             (example for i, example in examples if i in chosen),
@@ -57,5 +58,7 @@ def crf_search() -> None:
         "output_stride": card.model.output_stride,
         "inference": dataclasses.asdict(dataclasses.replace(card.inference, crf=None)),
     }
+    if sound:
+        about["corrupt_records"] = sound.to_json()
     write_file(path, json.dumps({**about, **search.search_to_json(result)}, indent=2).encode())
     print(f"Written to {path}.")

@@ -24,10 +24,12 @@ def train() -> None:
     _check_crop(card.data.crop_size, card.model.output_stride, flag="train_crop_size")
     _check_rates(card.model, card.data.crop_size)
     _check_pooling(card.model, card.data.crop_size)
-    at_a_time = card.data.batch_size // card.train.gradient_accumulation_steps
-    if warning := advice.batch_norm_warning(card.model, card.train, at_a_time):
-        print(f"Warning: {warning}", file=sys.stderr)
     train_split = inputs.resolved(info, "train_split", cards.train_split(info))
+    at_a_time = card.data.batch_size // card.train.gradient_accumulation_steps
+    if warning := advice.batch_norm_warning(
+        card.model, card.train, at_a_time, split_size=info.splits[train_split]
+    ):
+        print(f"Warning: {warning}", file=sys.stderr)
     start = cards.initial_checkpoint()
     if FLAGS.dry_run:
         from deeplab_tf.cli.dry_run import description
