@@ -22,7 +22,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.peer import Peer
 from deeplab_tf.data import records
 from deeplab_tf.data.augment import resize_image, resize_label, scale_grid, scaled_size
 from deeplab_tf.data.dataset_info import DatasetInfo
@@ -183,43 +183,17 @@ def measure(make_batches: Callable[[], tf.data.Dataset]) -> tuple[float, float]:
     return images / seconds, 1e3 * (time.process_time() - processor_start) / images
 
 
-class Peer:
+def start_peer(python: str, folder: str) -> Peer:
     """The process of benchmarks.input_pipeline_peer."""
-
-    def __init__(self, python: str, folder: str):
-        settings = {
-            "crop": CROP,
-            "ignore_label": IGNORE_LABEL,
-            "batch_size": BATCH_SIZE,
-            "warm_up": WARM_UP_BATCHES,
-            "timed": TIMED_BATCHES,
-            "forms": PEER_FORMS,
-        }
-        script = Path(__file__).with_name("input_pipeline_peer.py")
-        self.process = subprocess.Popen(
-            [python, script, folder, json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.versions = self._answer()
-
-    def measure(self, form: str) -> tuple[float, float]:
-        """As `measure`, of the DataLoader in one of `PEER_FORMS`."""
-        self.process.stdin.write(f"{form}\n")
-        self.process.stdin.flush()
-        rate, processor = self._answer()
-        return rate, processor
-
-    def close(self) -> None:
-        self.process.communicate()
-
-    def _answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(self.process.communicate()[1].strip().splitlines()[-1])
-        return json.loads(line)
+    settings = {
+        "crop": CROP,
+        "ignore_label": IGNORE_LABEL,
+        "batch_size": BATCH_SIZE,
+        "warm_up": WARM_UP_BATCHES,
+        "timed": TIMED_BATCHES,
+        "forms": PEER_FORMS,
+    }
+    return Peer(python, "input_pipeline_peer.py", folder, json.dumps(settings))
 
 
 def print_table(medians: dict[str, list[float]]) -> None:
@@ -247,10 +221,10 @@ def main() -> None:
         }
         peer = None
         try:
-            peer = Peer(options.peer_python, folder)
+            peer = start_peer(options.peer_python, folder)
             print("peer: PyTorch {torch}, OpenCV {cv2}".format(**peer.versions))
             for form in PEER_FORMS:
-                runs[f"DataLoader, {form}"] = partial(peer.measure, form)
+                runs[f"DataLoader, {form}"] = partial(peer.ask, form)
         except RuntimeError as error:
             print(f"no DataLoader: {error}; --peer_python=... names a Python with torch and cv2")
         measured = {name: [] for name in runs}

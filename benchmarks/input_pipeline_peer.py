@@ -103,7 +103,7 @@ def main() -> None:
     print(json.dumps({"torch": torch.__version__, "cv2": cv2.__version__}), flush=True)
     counts = {key: settings[key] for key in ("batch_size", "warm_up", "timed")}
     for line in sys.stdin:
-        print(json.dumps(measure(crops[line.strip()], **counts)), flush=True)
+        print(json.dumps(measure(crops[json.loads(line)], **counts)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
-"""The other side of benchmarks.training_step: segmentation-models-pytorch, in a process of its own.
+"""The other side of several benchmarks: segmentation-models-pytorch, in a process of its own.
 
-It needs torch and segmentation_models_pytorch only. Each line it reads names a network and what is
-to be timed; each line it prints is the answer. See `benchmarks.peer`.
+It needs torch and segmentation_models_pytorch, and for one of its runs onnx and onnxruntime. Each
+line that it reads says what is to be timed (see `RUNS`) and how often; each line that it prints is
+the answer. See `benchmarks.peer`.
 """
 
 import contextlib
 import json
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
@@ -15,32 +20,9 @@ import torch
 IGNORE_LABEL = 255
 
 
-class Training:
-    """SGD with momentum on one batch, in channels_last, which is torch's fast layout."""
-
-    def __init__(self, *, encoder: str, num_classes: int, size: int, batch_size: int) -> None:
-        torch.manual_seed(0)
-        self.model = network(encoder, num_classes).train()
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=1e-3, momentum=0.9, weight_decay=4e-5
-        )
-        self.loss = torch.nn.CrossEntropyLoss(ignore_index=IGNORE_LABEL)
-        images = torch.rand(batch_size, 3, size, size)
-        self.images = images.to(memory_format=torch.channels_last)
-        self.labels = torch.randint(0, num_classes, (batch_size, size, size))
-        self.labels[:, :8] = IGNORE_LABEL
-
-    def step(self) -> None:
-        """Takes a step and waits for its loss."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.model(self.images), self.labels)
-        loss.backward()
-        self.optimizer.step()
-        loss.item()
-
-
 def network(encoder: str, num_classes: int) -> torch.nn.Module:
     """DeepLabv3+ as smp has it, at output stride 16, without weights to download."""
+    torch.manual_seed(0)
     model = smp.DeepLabV3Plus(
         encoder, encoder_weights=None, classes=num_classes, encoder_output_stride=16
     )
@@ -69,31 +51,90 @@ def multiply_adds(model: torch.nn.Module, size: int) -> float:
     return total
 
 
+def random_images(batch_size: int, size: int) -> torch.Tensor:
+    """Float images in channels_last, which is torch's fast layout."""
+    images = torch.rand(batch_size, 3, size, size)
+    return images.to(memory_format=torch.channels_last)
+
+
+def training(model: torch.nn.Module, size: int, batch_size: int) -> Callable[[], Any]:
+    """SGD with momentum on one batch."""
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=4e-5)
+    loss_of = torch.nn.CrossEntropyLoss(ignore_index=IGNORE_LABEL)
+    images = random_images(batch_size, size)
+    labels = torch.randint(0, model.segmentation_head[0].out_channels, (batch_size, size, size))
+    labels[:, :8] = IGNORE_LABEL
+
+    def step() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def eager(model: torch.nn.Module, size: int, batch_size: int) -> Callable[[], Any]:
+    """Logits, by the network as it is."""
+    model.eval()
+    images = random_images(batch_size, size)
+
+    @torch.inference_mode()
+    def step() -> torch.Tensor:
+        return model(images)
+
+    return step
+
+
+def onnx_runtime(model: torch.nn.Module, size: int, batch_size: int) -> Callable[[], Any]:
+    """Logits, by ONNX Runtime."""
+    import onnxruntime
+
+    model.eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "model.onnx"))
+        torch.onnx.export(
+            model,
+            (random_images(batch_size, size).contiguous(),),
+            path,
+            input_names=["images"],
+            opset_version=17,
+            dynamo=False,
+        )
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    images = random_images(batch_size, size).contiguous().numpy()
+    return lambda: session.run(None, {"images": images})
+
+
+RUNS = {"training": training, "eager": eager, "onnx": onnx_runtime}
+
+
 def main() -> None:
     """Answers questions until there are no more."""
-    trainings: dict[str, Training] = {}
-    versions = {"torch": torch.__version__, "smp": smp.__version__}
-    print(json.dumps(versions), flush=True)
+    steps: dict[str, Callable[[], Any]] = {}
+    print(json.dumps({"torch": torch.__version__, "smp": smp.__version__}), flush=True)
     for line in sys.stdin:
         # Libraries' remarks are no answers.
         with contextlib.redirect_stdout(sys.stderr):
             question = json.loads(line)
-            steps = question.pop("steps")
+            times = question.pop("times")
             key = json.dumps(question)
-            if key not in trainings:
-                trainings.clear()
-                trainings[key] = Training(**question)
-            training = trainings[key]
-            times = []
-            for _ in range(steps):
+            answer: dict[str, Any] = {}
+            if key not in steps:
+                size, encoder = question["size"], question["encoder"]
+                if encoder not in "".join(steps):  # another network takes the place of the last
+                    steps.clear()
+                model = network(encoder, question["num_classes"])
+                answer["multiply_adds"] = multiply_adds(model, size)
+                answer["parameters"] = sum(p.numel() for p in model.parameters())
+                steps[key] = RUNS[question["run"]](model, size, question["batch_size"])
+            answer["seconds"] = []
+            for _ in range(times):
                 start = time.perf_counter()
-                training.step()
-                times.append(time.perf_counter() - start)
-            answer = {
-                "seconds": times,
-                "multiply_adds": multiply_adds(training.model, question["size"]),
-                "parameters": sum(p.numel() for p in training.model.parameters()),
-            }
+                steps[key]()
+                answer["seconds"].append(time.perf_counter() - start)
         print(json.dumps(answer), flush=True)
 
 
