@@ -1,0 +1,215 @@
+"""Measures what is exported against DeepLabs of PyTorch and Keras, in one run.
+
+    python -m benchmarks.inference --peer_python=... [--keras_hub_python=...] [--only=resnet_v1_50]
+
+The networks are DeepLabv3+ (`benchmarks.networks`) with random weights, on one 512x512 image, on
+all cores. Ours are what `export_model.py` writes: a SavedModel, whose signature "logits" is called,
+and LiteRT files in float32 and int8, which end in labels. The peers end in logits of the same size:
+segmentation-models-pytorch (smp) as it is, in channels_last, and by ONNX Runtime; and keras-hub's
+ResNet-50, compiled, whose output stride is 32. Python interpreters that have the peers are named by
+flags; a peer that is not there costs its rows.
+
+All take turns after ten calls of warm-up; the medians count.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from benchmarks.comparison import Comparison, print_table
+from benchmarks.networks import (
+    DATASET,
+    MOBILENET_V2,
+    RESNET_50,
+    RESNET_101,
+    XCEPTION_65,
+    Network,
+    card_of,
+)
+from benchmarks.peer import Peer
+from deeplab_tf import build_deeplab
+from deeplab_tf.export import export_litert, export_saved_model
+
+SIZE = 512
+WARM_UP, CALLS = 10, 7  # calls in a turn
+
+Timer = Callable[[int], list[float]]
+
+
+class Limit(NamedTuple):
+    """What ours may take of a peer's time; where several of ours are named, the best counts."""
+
+    network: Network
+    ours: tuple[str, ...]
+    peer: str
+    ratio: float
+
+
+LIMITS = (
+    Limit(MOBILENET_V2, ("SavedModel",), "smp", 0.75),
+    Limit(MOBILENET_V2, ("LiteRT fp32",), "smp, ONNX Runtime", 0.87),
+    Limit(MOBILENET_V2, ("LiteRT int8",), "smp, ONNX Runtime", 0.35),
+    Limit(RESNET_50, ("SavedModel",), "smp", 0.82),
+    Limit(RESNET_50, ("SavedModel", "LiteRT fp32"), "smp, ONNX Runtime", 1.0),
+    Limit(RESNET_50, ("LiteRT int8",), "smp, ONNX Runtime", 0.35),
+    Limit(RESNET_50, ("SavedModel",), "keras-hub", 0.65),
+    Limit(RESNET_101, ("SavedModel",), "smp", 0.78),
+    Limit(XCEPTION_65, ("SavedModel",), "smp", 0.65),
+    Limit(XCEPTION_65, ("LiteRT fp32",), "smp, ONNX Runtime", 0.96),
+)
+NETWORKS = tuple(dict.fromkeys(limit.network for limit in LIMITS))
+
+
+def timer(call: Callable[[], Any]) -> Timer:
+    """A function that measures a call so many times, in seconds."""
+
+    def measure(times: int) -> list[float]:
+        seconds = []
+        for _ in range(times):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    return measure
+
+
+def saved_model(path: Path, image: np.ndarray) -> Callable[[], Any]:
+    """Calls a SavedModel's logits."""
+    loaded = tf.saved_model.load(str(path))
+    logits, images = loaded.signatures["logits"], tf.constant(image)
+
+    def call() -> Any:
+        _ = loaded  # which owns what the signature uses
+        return logits(ImageTensor=images)["logits"].numpy()
+
+    return call
+
+
+def litert(path: Path, image: np.ndarray) -> Callable[[], Any]:
+    """Calls a LiteRT file."""
+    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
+    index = interpreter.get_input_details()[0]["index"]
+
+    def call() -> None:
+        interpreter.set_tensor(index, image)
+        interpreter.invoke()
+
+    return call
+
+
+def our_timers(network: Network, folder: Path, wanted: set[str]) -> dict[str, Timer]:
+    """Exports a network in the forms that are wanted."""
+    card = card_of(network, size=SIZE)
+    model = build_deeplab(card.model)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
+    timers = {}
+    if "SavedModel" in wanted:
+        export_saved_model(model, card, export_path=folder / "model")
+        timers["SavedModel"] = timer(saved_model(folder / "model", image))
+    for precision in ("fp32", "int8"):
+        if (name := f"LiteRT {precision}") in wanted:
+            path = folder / f"{precision}.tflite"
+            export_litert(
+                model,
+                card,
+                export_path=path,
+                size=(SIZE, SIZE),
+                precision=precision,
+                representative_images=[image[0]] if precision == "int8" else (),
+                probabilities=False,
+            )
+            timers[name] = timer(litert(path, image))
+    return timers
+
+
+def smp_timers(network: Network, peer: Peer) -> dict[str, Timer]:
+    """Asks smp's process."""
+
+    def asks(run: str) -> Timer:
+        question = {
+            "run": run,
+            "encoder": network.encoder,
+            "num_classes": DATASET.num_classes,
+            "size": SIZE,
+            "batch_size": 1,
+        }
+        return lambda times: peer.ask({**question, "times": times})["seconds"]
+
+    return {"smp": asks("eager"), "smp, ONNX Runtime": asks("onnx")}
+
+
+def comparisons(
+    networks: tuple[Network, ...], smp: Peer | None, keras_hub: Peer | None, turns: int
+) -> Iterator[Comparison]:
+    """Measures the networks one after the other, each in turns with its peers."""
+    for network in networks:
+        theirs = {} if smp is None else smp_timers(network, smp)
+        if keras_hub is not None:
+            theirs["keras-hub"] = keras_hub.ask
+        limits = [x for x in LIMITS if x.network == network and x.peer in theirs]
+        with tempfile.TemporaryDirectory() as folder:
+            wanted = {name for limit in limits for name in limit.ours}
+            timers = {
+                **our_timers(network, Path(folder), wanted),
+                **{name: theirs[name] for name in {limit.peer for limit in limits}},
+            }
+            for measure in timers.values():
+                measure(WARM_UP)
+            seconds: dict[str, list[float]] = {name: [] for name in timers}
+            for _ in range(turns):
+                for name, measure in timers.items():
+                    seconds[name] += measure(CALLS)
+        medians = {name: statistics.median(times) for name, times in seconds.items()}
+        for limit in limits:
+            ours = min(limit.ours, key=medians.__getitem__)
+            yield Comparison(
+                f"{network.model_variant}, {ours}",
+                medians[ours],
+                limit.peer,
+                medians[limit.peer],
+                limit.ratio,
+            )
+
+
+def start(python: str | None, script: str, *arguments: str) -> Peer | None:
+    """A peer, or None and a word about it."""
+    try:
+        return Peer(python or sys.executable, script, *arguments)
+    except RuntimeError as error:
+        print(f"without {script}: {error}")
+        return None
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description="Measures exported networks against others.")
+    parser.add_argument("--peer_python", help="Python that has torch, smp, onnx and onnxruntime.")
+    parser.add_argument("--keras_hub_python", help="Python that has keras_hub and TensorFlow.")
+    parser.add_argument("--turns", type=int, default=3, help="Turns of seven calls each.")
+    parser.add_argument("--only", choices=[x.model_variant for x in NETWORKS], help="A network.")
+    options = parser.parse_args()
+    smp = start(options.peer_python, "torch_peer.py")
+    keras_hub = start(options.keras_hub_python, "keras_hub_peer.py", str(SIZE))
+    networks = tuple(x for x in NETWORKS if options.only in (None, x.model_variant))
+    print_table(list(comparisons(networks, smp, keras_hub, options.turns)))
+    for peer in filter(None, (smp, keras_hub)):
+        peer.close()
+
+
+if __name__ == "__main__":
+    main()
