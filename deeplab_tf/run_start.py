@@ -10,8 +10,8 @@ from tqdm import tqdm
 from deeplab_tf.model_card import FILENAME, ModelCard, differences
 from deeplab_tf.weights import (
     initialize_from_checkpoint,
-    initialize_from_keras_vgg16,
-    is_keras_vgg16,
+    initialize_from_keras,
+    is_from_keras,
 )
 
 
@@ -28,9 +28,9 @@ def initialize(
 ) -> None:
     """Sets the weights of a new run from an initial checkpoint, and says which; see `train`."""
     logits_only = card.train.last_layers_contain_logits_only
-    if is_keras_vgg16(checkpoint):
+    if is_from_keras(checkpoint):
         keeps_head = not card.train.initialize_last_layer and not logits_only
-        report = initialize_from_keras_vgg16(model, checkpoint, backbone_only=keeps_head)
+        report = initialize_from_keras(model, checkpoint, backbone_only=keeps_head)
     else:
         report = initialize_from_checkpoint(
             model,

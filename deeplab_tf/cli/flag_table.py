@@ -360,8 +360,9 @@ TRAIN = (
         "tf_initial_checkpoint",
         "string",
         None,
-        "Weights to start from: TF1 or our own checkpoint, folder, .tar.gz or zoo name; for VGG-16 "
-        "keras_vgg16, or its .h5 file.",
+        "Weights to start from: TF1 or our own checkpoint, also of pretraining, folder, .tar.gz or "
+        "zoo name; or Keras's: keras_vgg16, keras_mobilenet_v2, keras_resnet50, keras_resnet101, or "
+        "a .h5 file of one.",
     ),
     Flag("initialize_last_layer", "boolean", True, "Take the last layers from it too."),
     Flag("fine_tune_batch_norm", "boolean", True, "False leaves batch norm its moving statistics."),
