@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,7 +11,9 @@ from tqdm import tqdm
 from deeplab_tf.model_card import FILENAME, ModelCard, differences
 from deeplab_tf.weights import (
     initialize_from_checkpoint,
+    initialize_from_classifier,
     initialize_from_keras,
+    is_classifier,
     is_from_keras,
 )
 
@@ -31,6 +34,8 @@ def initialize(
     if is_from_keras(checkpoint):
         keeps_head = not card.train.initialize_last_layer and not logits_only
         report = initialize_from_keras(model, checkpoint, backbone_only=keeps_head)
+    elif is_classifier(checkpoint):
+        report = initialize_from_classifier(model, checkpoint)
     else:
         report = initialize_from_checkpoint(
             model,
@@ -68,16 +73,16 @@ def check_card(card: ModelCard, strategy: tf.distribute.Strategy) -> None:
         )
 
 
-def check_logdir(logdir: str, card: ModelCard) -> None:
-    """A folder that is not new or empty must hold a run with this very card."""
+def check_logdir(logdir: str, card: Any, *, filename: str = FILENAME) -> None:
+    """A folder that is not new or empty must hold a run with this very card, of this file name."""
     if not os.path.exists(logdir) or not os.listdir(logdir):
         return
-    if not os.path.isfile(os.path.join(logdir, FILENAME)):
+    if not os.path.isfile(os.path.join(logdir, filename)):
         raise FileExistsError(
-            f"--train_logdir={logdir} is not empty and holds no {FILENAME} of a run to go on "
+            f"--train_logdir={logdir} is not empty and holds no {filename} of a run to go on "
             "with: give another folder, or empty this one."
         )
-    if changed := differences(ModelCard.load(logdir), card):
+    if changed := differences(type(card).load(logdir), card):
         raise FileExistsError(
             f"--train_logdir={logdir} holds a run with other settings:\n  "
             + "\n  ".join(changed)

@@ -27,6 +27,7 @@ from deeplab_tf.model_card import ModelCard
 from deeplab_tf.model_info.memory import TrainingMemory, training_memory
 from deeplab_tf.nonfinite import FiniteCheck
 from deeplab_tf.run_start import check_card, check_logdir, initialize, resume
+from deeplab_tf.saver import Saver
 from deeplab_tf.signals import StopRequest, stop_request
 from deeplab_tf.train_step import TrainStep, freeze_layers, set_batch_norm
 from deeplab_tf.training_data import batch_reader, training_parts
@@ -68,7 +69,8 @@ def train(
             workers see it.
         strategy: Who computes (`distribution.build_strategy`); None for one device.
         initial_checkpoint: Checkpoint that a new run begins with; one that goes on has no use for
-            it. See `weights.initialize_from_checkpoint`; names such as "keras_vgg16" and .h5 files are for
+            it. See `weights.initialize_from_checkpoint`; those of pretraining are for
+            `weights.initialize_from_classifier`, names such as "keras_vgg16" and .h5 files for
             `weights.initialize_from_keras`.
         initial_class_names: Classes of that checkpoint, where they are known.
         val_interval_steps: Steps between validations; there is always one at the end.
@@ -149,7 +151,7 @@ def train(
             own_logdir,
             batch_reader(card, dataset_dir, train_split, sound.get(train_split)),
         )
-        saver = _Saver(checkpoint, folder, check)
+        saver = Saver(checkpoint, folder, check.weights)
         watch = Watch(
             model,
             card,
@@ -195,32 +197,6 @@ def train(
     if stopping:
         tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
     return watch.scores
-
-
-class _Saver:
-    """Writes checkpoints of a run to a folder, and knows when it did."""
-
-    def __init__(self, checkpoint: tf.train.Checkpoint, folder: str, check: FiniteCheck) -> None:
-        self._manager = tf.train.CheckpointManager(
-            checkpoint, folder, max_to_keep=3, checkpoint_name="model.ckpt"
-        )
-        self._check = check
-        self._saved = time.monotonic()
-
-    def seconds_since(self) -> float:
-        """Seconds since the last one, or since the run began."""
-        return time.monotonic() - self._saved
-
-    def save(self, step: int) -> None:
-        """Writes that of a step, unless it is there.
-
-        Raises:
-            FloatingPointError: The weights are not finite.
-        """
-        if not (self._manager.latest_checkpoint or "").endswith(f"-{step}"):
-            self._check.weights(step)
-            self._manager.save(checkpoint_number=step)
-        self._saved = time.monotonic()
 
 
 def _build(card: ModelCard, *, replicas: int) -> keras.Model:

@@ -1,0 +1,280 @@
+"""The training of a classifier: steps on random crops, with validation and exact resume."""
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from tqdm import tqdm
+
+from deeplab_tf.config import TrainConfig
+from deeplab_tf.data.classification import batches
+from deeplab_tf.data.classification.source import ImageSource
+from deeplab_tf.distribution import (
+    LOST_WORKER_ERRORS,
+    checkpoint_folder,
+    distribute,
+    is_chief,
+    num_workers,
+)
+from deeplab_tf.history import History
+from deeplab_tf.pretrain.card import FILENAME, PretrainCard
+from deeplab_tf.pretrain.classifier import build_classifier
+from deeplab_tf.pretrain.schedule import build_optimizer, learning_rate_schedule
+from deeplab_tf.pretrain.scores import ClassificationScores
+from deeplab_tf.pretrain.step import ClassifierStep
+from deeplab_tf.pretrain.validation import Validation, draw_curves
+from deeplab_tf.run_start import check_logdir, resume
+from deeplab_tf.saver import Saver
+from deeplab_tf.signals import StopRequest, stop_request
+from deeplab_tf.summaries import Summaries
+from deeplab_tf.train_step import set_batch_norm
+from deeplab_tf.weights import training_checkpoint
+
+
+def pretrain(
+    card: PretrainCard,
+    sources: Mapping[str, ImageSource],
+    *,
+    logdir: str,
+    val_split: str | None,
+    strategy: tf.distribute.Strategy | None = None,
+    val_interval_epochs: float = 1.0,
+    save_interval_secs: float = 1200,
+    save_interval_steps: int = 0,
+    log_steps: int = 10,
+) -> ClassificationScores | None:
+    """Trains an encoder to classify images, or goes on where an earlier run in the folder stopped.
+
+    A run that goes on takes the very steps that the earlier one would have taken. SIGTERM ends it
+    in order, with a checkpoint. The checkpoints are initial ones for `training.train`.
+
+    Args:
+        card: What to train, and how.
+        sources: The images of each split.
+        logdir: Folder of checkpoints, card, history and curves; made if it does not exist.
+        val_split: Split to score on; None for no validation.
+        strategy: Who computes (`distribution.build_strategy`); None for one device.
+        val_interval_epochs: Epochs between validations; there is always one at the end.
+        save_interval_secs: Seconds between checkpoints; one is always written at the end and when
+            the run is interrupted with Ctrl-C or SIGTERM. Several workers go by steps only.
+        save_interval_steps: Steps between checkpoints, which are written then too; 0 for none.
+        log_steps: Steps between the points of the curves.
+
+    Returns:
+        The last validation's scores, or None if there was none.
+
+    Raises:
+        ConnectionError: Another worker is gone.
+        FileExistsError: `logdir` holds something else than a run with this card.
+        FloatingPointError: The loss or a weight is no longer finite.
+        ValueError: The batch cannot be shared by the devices, or an image is damaged.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas, chief = strategy.num_replicas_in_sync, is_chief(strategy)
+    if card.train.batch_size % replicas:
+        raise ValueError(
+            f"--train_batch_size={card.train.batch_size} cannot be shared by {replicas} devices: "
+            "expected a multiple."
+        )
+    check_logdir(logdir, card, filename=FILENAME)
+    keras.utils.set_random_seed(card.train.seed)
+    with strategy.scope():
+        model = _build(card, replicas=replicas)
+        optimizer = build_optimizer(card, model.trainable_variables)
+        take_step = ClassifierStep(model, optimizer, card.train, strategy)
+        checkpoint = training_checkpoint(model, optimizer)
+    latest = tf.train.latest_checkpoint(logdir)
+    if latest is not None:
+        resume(checkpoint, latest, None)
+    if num_workers(strategy) > 1:
+        save_interval_secs = math.inf  # clocks differ, and workers save together
+
+    step, scores, stopping = _steps_taken(optimizer), None, False
+    interval = max(round(val_interval_epochs * card.steps_per_epoch), 1)
+    with checkpoint_folder(strategy, logdir) as folder, stop_request() as stop:
+        # Here, because a run that cannot start leaves no folder behind.
+        if chief:
+            os.makedirs(logdir, exist_ok=True)
+            card.save(logdir)
+        own_logdir = logdir if chief else None
+        history, summaries = History(own_logdir, step, score="top1"), Summaries(own_logdir)
+        saver = Saver(checkpoint, folder, partial(_check_weights, model))
+        validate = None
+        if val_split and chief:
+            validate = Validation(
+                model,
+                card,
+                sources[val_split],
+                logdir=logdir,
+                history=history,
+                summaries=summaries,
+            )
+        is_due = partial(_is_due, interval=interval, steps=card.steps)
+        if validate is not None and is_due(step) and not history.has_validation(step):
+            scores = validate(step)  # of a run that was killed in it
+        images = _batches(card, sources[card.train_split], strategy, start_step=step)
+        try:
+            for step, stopping, curves in _steps(
+                take_step, optimizer, images, card, stop, log_steps, quiet=not chief
+            ):
+                if step % log_steps == 0:
+                    history.add(step, **curves)
+                    summaries.scalars(step, **curves)
+                if stopping:
+                    break
+                at_interval = bool(save_interval_steps) and step % save_interval_steps == 0
+                due = val_split is not None and is_due(step)
+                if due or at_interval or saver.seconds_since() > save_interval_secs:
+                    saver.save(step)
+                if due and validate is not None:
+                    scores = validate(step)
+        except KeyboardInterrupt:
+            step = _steps_taken(optimizer)
+            saver.save(step)
+            tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
+            raise
+        except LOST_WORKER_ERRORS as error:
+            if num_workers(strategy) == 1:
+                raise
+            raise ConnectionError(
+                f"Another worker is gone ({error.message.splitlines()[0]}). Start all workers "
+                "again with the same command: training goes on from the last checkpoint."
+            ) from error
+        saver.save(step)
+    if chief:
+        draw_curves(history, logdir)
+    if stopping:
+        tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
+    return scores
+
+
+def _build(card: PretrainCard, *, replicas: int) -> keras.Model:
+    """The network of a card, as it is trained."""
+    precision = card.train.mixed_precision
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32" if precision == "none" else f"mixed_{precision}")
+    try:
+        model = build_classifier(card.model, dropout_rate=card.train.dropout_rate)
+    finally:
+        keras.config.set_dtype_policy(before)
+    batch_norm = TrainConfig(
+        training_number_of_steps=card.steps, batch_norm_decay=card.train.batch_norm_decay
+    )
+    set_batch_norm(model, batch_norm, replicas=replicas)
+    return model
+
+
+def _batches(
+    card: PretrainCard, source: ImageSource, strategy: tf.distribute.Strategy, *, start_step: int
+) -> Iterator[Any]:
+    """The batches that are left, as the replicas are to have them."""
+    config, replicas = card.train, strategy.num_replicas_in_sync
+
+    def of_worker(num_workers: int, worker: int) -> tf.data.Dataset:
+        found = batches.training_batches(
+            source,
+            image_size=config.image_size,
+            batch_size=config.batch_size,
+            min_area=config.min_area,
+            max_aspect_ratio=config.max_aspect_ratio,
+            seed=config.seed,
+            start_step=start_step,
+            parts=replicas,
+            num_workers=num_workers,
+            worker=worker,
+        )
+        return found.take((card.steps - start_step) * replicas // num_workers)
+
+    endless = source.endless(seed=config.seed, first_example=start_step * config.batch_size)
+    return batches.naming_damage(
+        distribute(strategy, of_worker),
+        source,
+        endless.map(lambda _, place: place),
+        batch_size=config.batch_size,
+    )
+
+
+def _steps(
+    take_step: ClassifierStep,
+    optimizer: keras.optimizers.Optimizer,
+    images: Iterator[Any],
+    card: PretrainCard,
+    stop: StopRequest,
+    log_steps: int,
+    *,
+    quiet: bool,
+) -> Iterator[tuple[int, bool, dict[str, float]]]:
+    """Takes the steps under a progress bar.
+
+    Yields:
+        Each step's number, whether any worker wants to stop, and what to plot of the step; the
+        learning rate is that of the last step to plot.
+    """
+    schedule, start_step = learning_rate_schedule(card), _steps_taken(optimizer)
+    speed = waiting = 0.0
+    with tqdm(initial=start_step, total=card.steps, desc="pretrain", disable=quiet) as bar:
+        started = time.monotonic()
+        for step in range(start_step + 1, card.steps + 1):
+            batch = next(images)
+            waited = time.monotonic() - started
+            result = take_step(*batch, tf.constant(float(stop.received)))
+            loss, accuracy = float(result.loss), float(result.accuracy)
+            if step == start_step + 1 or step % log_steps == 0:
+                rate = float(ops.convert_to_numpy(schedule(step - 1)))
+            if not math.isfinite(loss):
+                raise FloatingPointError(_not_finite(f"The loss of step {step} is {loss}", rate))
+            taken = time.monotonic() - started
+            speed = _smoothed(speed, card.train.batch_size / taken)
+            waiting = _smoothed(waiting, waited / taken)
+            bar.set_postfix_str(
+                f"epoch {step / card.steps_per_epoch:.1f}, loss {loss:.3f}, top-1 {accuracy:.2f}, "
+                f"lr {rate:.2g}, {speed:.1f} images/s, {waiting:.0%} waiting for data",
+                refresh=False,
+            )
+            bar.update()
+            curves = {
+                "loss": loss,
+                "accuracy": accuracy,
+                "learning_rate": rate,
+                "images_per_sec": speed,
+                "data_wait_share": waiting,
+            }
+            yield step, float(result.votes) > 0, curves
+            started = time.monotonic()
+
+
+def _check_weights(model: keras.Model, step: int) -> None:
+    """Raises FloatingPointError if a weight is not finite, because weights are to be saved."""
+    finite = [ops.all(ops.isfinite(weight)) for weight in model.trainable_variables]
+    if not np.all(ops.convert_to_numpy(finite)):
+        raise FloatingPointError(
+            _not_finite(f"After step {step} the weights are not finite, and are not saved", None)
+        )
+
+
+def _not_finite(what: str, rate: float | None) -> str:
+    at = "" if rate is None else f", at the learning rate {rate:g}"
+    return (
+        f"{what}{at}. Checkpoints are as they were. Start anew in another --train_logdir with a "
+        "lower --base_learning_rate, or with --mixed_precision=bfloat16 in place of float16."
+    )
+
+
+def _is_due(step: int, *, interval: int, steps: int) -> bool:
+    """Whether a step is validated, for which it must be saved."""
+    return step > 0 and (step % interval == 0 or step == steps)
+
+
+def _smoothed(average: float, value: float) -> float:
+    return 0.9 * average + 0.1 * value if average else value
+
+
+def _steps_taken(optimizer: keras.optimizers.Optimizer) -> int:
+    return int(ops.convert_to_numpy(optimizer.iterations))
