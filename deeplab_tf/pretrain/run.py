@@ -1,5 +1,6 @@
 """The training of a classifier: steps on random crops, with validation and exact resume."""
 
+import contextlib
 import math
 import os
 import time
@@ -23,17 +24,15 @@ from deeplab_tf.distribution import (
     is_chief,
     num_workers,
 )
-from deeplab_tf.history import History
 from deeplab_tf.pretrain.card import FILENAME, PretrainCard
 from deeplab_tf.pretrain.classifier import build_classifier
 from deeplab_tf.pretrain.schedule import build_optimizer, learning_rate_schedule
 from deeplab_tf.pretrain.scores import ClassificationScores
 from deeplab_tf.pretrain.step import ClassifierStep
-from deeplab_tf.pretrain.validation import Validation, draw_curves
+from deeplab_tf.pretrain.watch import PretrainWatch
 from deeplab_tf.run_start import check_logdir, resume
 from deeplab_tf.saver import Saver
 from deeplab_tf.signals import StopRequest, stop_request
-from deeplab_tf.summaries import Summaries
 from deeplab_tf.train_step import set_batch_norm
 from deeplab_tf.weights import training_checkpoint
 
@@ -77,82 +76,85 @@ def pretrain(
         ValueError: The batch cannot be shared by the devices, or an image is damaged.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    replicas, chief = strategy.num_replicas_in_sync, is_chief(strategy)
-    if card.train.batch_size % replicas:
-        raise ValueError(
-            f"--train_batch_size={card.train.batch_size} cannot be shared by {replicas} devices: "
-            "expected a multiple."
-        )
-    check_logdir(logdir, card, filename=FILENAME)
+    _check(card, logdir, strategy)
     keras.utils.set_random_seed(card.train.seed)
     with strategy.scope():
-        model = _build(card, replicas=replicas)
+        model = _build(card, replicas=strategy.num_replicas_in_sync)
         optimizer = build_optimizer(card, model.trainable_variables)
         take_step = ClassifierStep(model, optimizer, card.train, strategy)
         checkpoint = training_checkpoint(model, optimizer)
     latest = tf.train.latest_checkpoint(logdir)
     if latest is not None:
         resume(checkpoint, latest, None)
+    start_step = _steps_taken(optimizer)
     if num_workers(strategy) > 1:
         save_interval_secs = math.inf  # clocks differ, and workers save together
-
-    step, scores, stopping = _steps_taken(optimizer), None, False
-    interval = max(round(val_interval_epochs * card.steps_per_epoch), 1)
     with checkpoint_folder(strategy, logdir) as folder, stop_request() as stop:
         # Here, because a run that cannot start leaves no folder behind.
-        if chief:
+        if is_chief(strategy):
             os.makedirs(logdir, exist_ok=True)
             card.save(logdir)
-        own_logdir = logdir if chief else None
-        history, summaries = History(own_logdir, step, score="top1"), Summaries(own_logdir)
         saver = Saver(checkpoint, folder, partial(_check_weights, model))
-        validate = None
-        if val_split and chief:
-            validate = Validation(
-                model,
-                card,
-                sources[val_split],
-                logdir=logdir,
-                history=history,
-                summaries=summaries,
-            )
-        is_due = partial(_is_due, interval=interval, steps=card.steps)
-        if validate is not None and is_due(step) and not history.has_validation(step):
-            scores = validate(step)  # of a run that was killed in it
-        images = _batches(card, sources[card.train_split], strategy, start_step=step)
-        try:
-            for step, stopping, curves in _steps(
-                take_step, optimizer, images, card, stop, log_steps, quiet=not chief
-            ):
-                if step % log_steps == 0:
-                    history.add(step, **curves)
-                    summaries.scalars(step, **curves)
+        watch = PretrainWatch(
+            model,
+            card,
+            sources[val_split] if val_split else None,
+            step=start_step,
+            logdir=logdir if is_chief(strategy) else None,
+            val_interval_epochs=val_interval_epochs,
+            log_steps=log_steps,
+        )
+        watch.begin(start_step)
+        images = _batches(card, sources[card.train_split], strategy, start_step=start_step)
+        steps = _steps(
+            take_step, images, card, stop, log_steps, start_step=start_step, strategy=strategy
+        )
+        with _ending_in_order(optimizer, saver, strategy):
+            for step, stopping, curves in steps:
+                watch.log(step, curves)
                 if stopping:
-                    break
+                    break  # a validation that is due is for the run that goes on
                 at_interval = bool(save_interval_steps) and step % save_interval_steps == 0
-                due = val_split is not None and is_due(step)
-                if due or at_interval or saver.seconds_since() > save_interval_secs:
+                if watch.is_due(step) or at_interval or saver.seconds_since() > save_interval_secs:
                     saver.save(step)
-                if due and validate is not None:
-                    scores = validate(step)
-        except KeyboardInterrupt:
-            step = _steps_taken(optimizer)
-            saver.save(step)
-            tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
-            raise
-        except LOST_WORKER_ERRORS as error:
-            if num_workers(strategy) == 1:
-                raise
-            raise ConnectionError(
-                f"Another worker is gone ({error.message.splitlines()[0]}). Start all workers "
-                "again with the same command: training goes on from the last checkpoint."
-            ) from error
+                watch.validate(step)
+        step = _steps_taken(optimizer)
         saver.save(step)
-    if chief:
-        draw_curves(history, logdir)
-    if stopping:
+    watch.end()
+    if step < card.steps:
         tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
-    return scores
+    return watch.scores
+
+
+def _check(card: PretrainCard, logdir: str, strategy: tf.distribute.Strategy) -> None:
+    replicas = strategy.num_replicas_in_sync
+    if card.train.batch_size % replicas:
+        raise ValueError(
+            f"--train_batch_size={card.train.batch_size} cannot be shared by {replicas} devices: "
+            "expected a multiple."
+        )
+    check_logdir(logdir, card, filename=FILENAME)
+
+
+@contextlib.contextmanager
+def _ending_in_order(
+    optimizer: keras.optimizers.Optimizer, saver: Saver, strategy: tf.distribute.Strategy
+) -> Iterator[None]:
+    """Saves on Ctrl-C, and says so where another worker is gone."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        step = _steps_taken(optimizer)
+        saver.save(step)
+        tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
+        raise
+    except LOST_WORKER_ERRORS as error:
+        if num_workers(strategy) == 1:
+            raise
+        raise ConnectionError(
+            f"Another worker is gone ({error.message.splitlines()[0]}). Start all workers "
+            "again with the same command: training goes on from the last checkpoint."
+        ) from error
 
 
 def _build(card: PretrainCard, *, replicas: int) -> keras.Model:
@@ -203,13 +205,13 @@ def _batches(
 
 def _steps(
     take_step: ClassifierStep,
-    optimizer: keras.optimizers.Optimizer,
     images: Iterator[Any],
     card: PretrainCard,
     stop: StopRequest,
     log_steps: int,
     *,
-    quiet: bool,
+    start_step: int,
+    strategy: tf.distribute.Strategy,
 ) -> Iterator[tuple[int, bool, dict[str, float]]]:
     """Takes the steps under a progress bar.
 
@@ -217,7 +219,7 @@ def _steps(
         Each step's number, whether any worker wants to stop, and what to plot of the step; the
         learning rate is that of the last step to plot.
     """
-    schedule, start_step = learning_rate_schedule(card), _steps_taken(optimizer)
+    schedule, quiet = learning_rate_schedule(card), not is_chief(strategy)
     speed = waiting = 0.0
     with tqdm(initial=start_step, total=card.steps, desc="pretrain", disable=quiet) as bar:
         started = time.monotonic()
@@ -225,7 +227,7 @@ def _steps(
             batch = next(images)
             waited = time.monotonic() - started
             result = take_step(*batch, tf.constant(float(stop.received)))
-            loss, accuracy = float(result.loss), float(result.accuracy)
+            loss = float(result.loss)
             if step == start_step + 1 or step % log_steps == 0:
                 rate = float(ops.convert_to_numpy(schedule(step - 1)))
             if not math.isfinite(loss):
@@ -233,21 +235,25 @@ def _steps(
             taken = time.monotonic() - started
             speed = _smoothed(speed, card.train.batch_size / taken)
             waiting = _smoothed(waiting, waited / taken)
-            bar.set_postfix_str(
-                f"epoch {step / card.steps_per_epoch:.1f}, loss {loss:.3f}, top-1 {accuracy:.2f}, "
-                f"lr {rate:.2g}, {speed:.1f} images/s, {waiting:.0%} waiting for data",
-                refresh=False,
-            )
-            bar.update()
             curves = {
                 "loss": loss,
-                "accuracy": accuracy,
+                "accuracy": float(result.accuracy),
                 "learning_rate": rate,
                 "images_per_sec": speed,
                 "data_wait_share": waiting,
             }
+            bar.set_postfix_str(_bar_text(step / card.steps_per_epoch, curves), refresh=False)
+            bar.update()
             yield step, float(result.votes) > 0, curves
             started = time.monotonic()
+
+
+def _bar_text(epoch: float, curves: dict[str, float]) -> str:
+    return (
+        f"epoch {epoch:.1f}, loss {curves['loss']:.3f}, top-1 {curves['accuracy']:.2f}, "
+        f"lr {curves['learning_rate']:.2g}, {curves['images_per_sec']:.1f} images/s, "
+        f"{curves['data_wait_share']:.0%} waiting for data"
+    )
 
 
 def _check_weights(model: keras.Model, step: int) -> None:
@@ -265,11 +271,6 @@ def _not_finite(what: str, rate: float | None) -> str:
         f"{what}{at}. Checkpoints are as they were. Start anew in another --train_logdir with a "
         "lower --base_learning_rate, or with --mixed_precision=bfloat16 in place of float16."
     )
-
-
-def _is_due(step: int, *, interval: int, steps: int) -> bool:
-    """Whether a step is validated, for which it must be saved."""
-    return step > 0 and (step % interval == 0 or step == steps)
 
 
 def _smoothed(average: float, value: float) -> float:

@@ -121,6 +121,8 @@ def _central(
 
 def _damage(source: ImageSource, places: tf.data.Dataset) -> str | None:
     """What is wrong with the first of some images that cannot be read and decoded."""
+    # As data sets, because TensorFlow words failed checks otherwise elsewhere.
+    decode = partial(_central, source, image_size=8, central_fraction=1.0)
     found = iter(places)
     while True:
         try:
@@ -128,6 +130,6 @@ def _damage(source: ImageSource, places: tf.data.Dataset) -> str | None:
         except (StopIteration, *READ_ERRORS):
             return None
         try:
-            _central(source, place, image_size=8, central_fraction=1.0)
+            list(tf.data.Dataset.from_tensors(place).map(decode))
         except READ_ERRORS as error:
             return f"{source.describe(place)} cannot be used: {error_words(error)}"

@@ -109,23 +109,24 @@ def open_folders(
     else:
         classes = _list_classes(folder)
         splits = _split(classes, train_split, val_split, val_fraction=val_fraction, seed=seed)
-    if len(classes) < 2:
-        raise ValueError(
-            f"--image_folder={root} has the class {next(iter(classes))} alone: expected two or "
-            f"more. {_LAYOUT[0].upper()}{_LAYOUT[1:]}."
-        )
     names = tuple(classes)
     return names, {split: _source(names, files) for split, files in splits.items()}
 
 
 def _list_classes(folder: Path) -> dict[str, list[str]]:
-    """The images of each class folder, also of folders in it, sorted; no class is empty."""
+    """The images of each class folder, also of folders in it; two or more, none of them empty."""
     folders = sorted(
         path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
     if not folders:
         raise ValueError(f"{folder} has no folders of classes: {_LAYOUT}.")
-    return {path.name: _list_images(path) for path in folders}
+    classes = {path.name: _list_images(path) for path in folders}
+    if len(classes) < 2:
+        raise ValueError(
+            f"{folder} has the class {folders[0].name} alone, and two or more are needed: "
+            f"{_LAYOUT}."
+        )
+    return classes
 
 
 def _list_images(folder: Path) -> list[str]:
