@@ -22,12 +22,11 @@ _HINT = (
 
 def is_classifier(prefix: str) -> bool:
     """Whether a checkpoint is of pretraining: one scope of names, the classifier's among them."""
+    if not is_of_a_run(prefix):
+        return False
     names = Checkpoint.open(prefix).shapes
-    return (
-        is_of_a_run(prefix)
-        and len({name.split("/")[0] for name in names}) == 1
-        and any(re.fullmatch(_CLASSIFIER, name) for name in names)
-    )
+    scopes = {name.split("/")[0] for name in names}
+    return len(scopes) == 1 and any(re.fullmatch(_CLASSIFIER, name) for name in names)
 
 
 def initialize_from_classifier(model: keras.Model, path: str | os.PathLike[str]) -> LoadReport:

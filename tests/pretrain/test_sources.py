@@ -189,9 +189,14 @@ def test_records_without_a_number_of_classes(records, options, message):
         open_records(records, **options)
 
 
-def test_a_split_without_records(records):
+def test_a_split_without_records(records, tmp_path):
     with pytest.raises(FileNotFoundError, match="test-"):
         open_records(records, num_classes=4, val_split="test")
+    for path in records.glob("train-*"):
+        (tmp_path / path.name).symlink_to(path)
+    with pytest.raises(FileNotFoundError, match=r"/val-.* nor validation-.*: give .*--val_split, "):
+        open_records(tmp_path, num_classes=4)
+    assert list(open_records(tmp_path, num_classes=4, val_split="")[1]) == ["train"]
 
 
 def consume(source):

@@ -147,6 +147,21 @@ def test_a_resnet_computes_what_keras_does(monkeypatch, depth, output_stride):
         assert_equal_where_grids_meet(one, other, tolerance=0.1)
 
 
+def test_a_resnet_s_grid_is_another_one_where_the_stem_is_even(monkeypatch):
+    """At 64x64, of which docs/pretraining.md warns: the first pooling's windows lie elsewhere."""
+    network = keras_network("ResNet50", 64)
+    config = ModelConfig("resnet_v1_50", output_stride=32, **TINY_HEAD)
+    model, _ = converted(monkeypatch, network, "keras_resnet50", config)
+    images = make_image(0, 64, 64)[None].astype(np.float32)
+    scaled = keras.applications.resnet.preprocess_input(images.copy())
+    stems = [
+        outputs(network, network.input, ["conv1_relu", "pool1_pool"], scaled),
+        outputs(model, model.input, ["resnet_v1_50.conv1.relu", "resnet_v1_50.pool1"], images),
+    ]
+    assert_equal_where_grids_meet(stems[1][0], stems[0][0], tolerance=0.1)
+    assert np.abs(stems[1][1] - stems[0][1]).max() > stems[0][1].std()
+
+
 def test_a_cascade_has_new_blocks(monkeypatch):
     network = keras_network("ResNet50", 33)
     config = ModelConfig("resnet_v1_50", cascade_blocks=1, output_stride=16, **TINY_HEAD)

@@ -118,12 +118,7 @@ def open_records(
     names = _class_names(Path(dataset_dir), num_classes, label_offset)
     splits = {}
     for split in filter(None, (train_split, val_split)):
-        try:
-            paths = records.split_files(dataset_dir, split)
-        except FileNotFoundError:
-            if split == train_split or split not in _OTHER_NAMES:
-                raise
-            paths = records.split_files(dataset_dir, _OTHER_NAMES[split])
+        paths = _split_files(dataset_dir, split)
         count = sum(map(count_records, paths))
         if not count:
             raise ValueError(
@@ -131,6 +126,21 @@ def open_records(
             )
         splits[split] = RecordSource(tuple(paths), len(names), label_offset, count)
     return names, splits
+
+
+def _split_files(dataset_dir: str | os.PathLike[str], split: str) -> list[str]:
+    try:
+        return records.split_files(dataset_dir, split)
+    except FileNotFoundError as error:
+        if split not in _OTHER_NAMES:
+            raise
+        try:
+            return records.split_files(dataset_dir, _OTHER_NAMES[split])
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{error}, nor {_OTHER_NAMES[split]}-*: give the split to validate on as "
+                "--val_split, or an empty one for none."
+            ) from None
 
 
 def _class_names(folder: Path, num_classes: int | None, label_offset: int) -> tuple[str, ...]:
