@@ -431,4 +431,4 @@ def test_shapes_are_learnt(tmp_path):
         "--min_area=0.5",
     )
     validations = History(tmp_path / "run", 10**6, score="top1").validations
-    assert validations[-1]["top1"] > 0.8
+    assert validations[-1]["top1"] > 0.8, validations
