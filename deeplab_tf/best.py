@@ -3,14 +3,20 @@
 import glob
 import os
 import shutil
+from typing import Protocol
 
 from deeplab_tf.data.output import write_file
-from deeplab_tf.model_card import ModelCard
 
 FOLDER = "best"
 
 
-def keep_best(prefix: str, card: ModelCard) -> None:
+class _Card(Protocol):
+    """What a run writes beside its checkpoints."""
+
+    def save(self, folder: str) -> None: ...
+
+
+def keep_best(prefix: str, card: _Card) -> None:
     """Puts a checkpoint of a run into the folder `best` beside it, in place of another one.
 
     The folder holds one whole checkpoint at any time but a moment with two: the new files come

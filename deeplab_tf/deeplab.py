@@ -56,7 +56,7 @@ def build_deeplab(config: ModelConfig) -> keras.Model:
 
 def _network(images: KerasTensor, config: ModelConfig) -> KerasTensor:
     """Images, [b, h, w, c], to logits at their own stride."""
-    features = _encoder(images, config)
+    features = encoder_features(images, config)
     if config.fc_filters:
         return _fully_connected_head(features, config)
     x = _head(features.final, config)
@@ -80,7 +80,8 @@ def _network(images: KerasTensor, config: ModelConfig) -> KerasTensor:
     )
 
 
-def _encoder(images: KerasTensor, config: ModelConfig) -> Features:
+def encoder_features(images: KerasTensor, config: ModelConfig) -> Features:
+    """Images, [b, h, w, c] in [0, 255], to the features that the encoder of a config has."""
     backbone = get_backbone(config.model_variant)
     for option in ENCODER_OPTIONS:
         unset = ModelConfig.__dataclass_fields__[option].default

@@ -28,12 +28,16 @@ class History:
     Args:
         logdir: Folder of the run; None to keep no file, as all workers but one.
         step: Steps taken so far: the last one whose rows stay.
+        score: What validations are compared by; only their rows have it.
 
     Attributes:
-        rows: By step. Those of steps have "loss", those of validations "miou".
+        rows: By step. Those of steps have "loss", those of validations the score.
     """
 
-    def __init__(self, logdir: str | os.PathLike[str] | None, step: int) -> None:
+    def __init__(
+        self, logdir: str | os.PathLike[str] | None, step: int, *, score: str = "miou"
+    ) -> None:
+        self._score = score
         self._path = None if logdir is None else Path(logdir) / FILENAME
         self.rows: list[Row] = []
         if self._path is not None and self._path.exists():
@@ -55,7 +59,7 @@ class History:
     @property
     def validations(self) -> list[Row]:
         """The rows of validations."""
-        return [row for row in self.rows if "miou" in row]
+        return [row for row in self.rows if self._score in row]
 
     def has_validation(self, step: int) -> bool:
         """Whether a step was validated."""
@@ -63,9 +67,9 @@ class History:
 
     @property
     def best(self) -> Row | None:
-        """The validation with the highest mean IoU, the first of equals; None if none has any."""
-        scored = [row for row in self.validations if row["miou"] is not None]
-        return max(scored, key=lambda row: row["miou"], default=None)
+        """The validation with the highest score, the first of equals; None if none has any."""
+        scored = [row for row in self.validations if row[self._score] is not None]
+        return max(scored, key=lambda row: row[self._score], default=None)
 
     @property
     def validations_since_best(self) -> int:

@@ -54,7 +54,7 @@ class ModelCard:
                 "the model card beside the checkpoints."
             )
         try:
-            return _from_json(cls, json.loads(path.read_text(encoding="utf-8")))
+            return from_json(cls, json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -76,7 +76,8 @@ def differences(first: Any, second: Any, prefix: str = "") -> list[str]:
     return lines
 
 
-def _from_json(cls: Any, fields: Any) -> Any:
+def from_json(cls: Any, fields: Any) -> Any:
+    """A dataclass of configs from what `dataclasses.asdict` and JSON made of it; ValueError."""
     hints = typing.get_type_hints(cls)
     if not isinstance(fields, dict):
         raise ValueError(
@@ -97,13 +98,13 @@ def _from_json(cls: Any, fields: Any) -> Any:
 def _value(hint: Any, value: Any) -> Any:
     """A field's value of JSON as its type."""
     if dataclasses.is_dataclass(hint):
-        return _from_json(hint, value)
+        return from_json(hint, value)
     item = (typing.get_args(hint) or (None,))[0]
     if not dataclasses.is_dataclass(item):
         return _tuples(value)
     if typing.get_origin(hint) is tuple:
-        return tuple(_from_json(item, fields) for fields in value)
-    return None if value is None else _from_json(item, value)
+        return tuple(from_json(item, fields) for fields in value)
+    return None if value is None else from_json(item, value)
 
 
 def _tuples(value: Any) -> Any:

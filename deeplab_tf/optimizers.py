@@ -115,19 +115,29 @@ class SlowStart(schedules.LearningRateSchedule):
 class MomentumOptimizer(keras.optimizers.Optimizer):
     """TF1's momentum: v = momentum * v + gradient; w = w - learning_rate * v.
 
+    With Nesterov's, w = w - learning_rate * (gradient + momentum * v), of the new v.
+
     Differs from `keras.optimizers.SGD`, which has the learning rate inside the velocity, so that
     a changing rate reaches the weights late.
 
     Args:
         learning_rate: A number or a schedule.
         momentum: Share of the velocity kept at each step.
+        nesterov: Whether the momentum is Nesterov's.
     """
 
     def __init__(
-        self, learning_rate: Any, momentum: float = 0.9, name: str = "momentum", **kwargs: Any
+        self,
+        learning_rate: Any,
+        momentum: float = 0.9,
+        name: str = "momentum",
+        *,
+        nesterov: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum = momentum
+        self.nesterov = nesterov
 
     def build(self, variables: list[Any]) -> None:
         if self.built:
@@ -139,11 +149,13 @@ class MomentumOptimizer(keras.optimizers.Optimizer):
         velocity = self.velocities[self._get_variable_index(variable)]
         gradient = ops.cast(gradient, variable.dtype)
         self.assign(velocity, ops.add(ops.multiply(velocity, self.momentum), gradient))
-        step = ops.multiply(velocity, ops.cast(learning_rate, variable.dtype))
-        self.assign_sub(variable, step)
+        step = velocity
+        if self.nesterov:
+            step = ops.add(gradient, ops.multiply(velocity, self.momentum))
+        self.assign_sub(variable, ops.multiply(step, ops.cast(learning_rate, variable.dtype)))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "momentum": self.momentum}
+        return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
 
 
 @keras.saving.register_keras_serializable("deeplab_tf")

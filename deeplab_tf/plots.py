@@ -18,22 +18,30 @@ if TYPE_CHECKING:
 _MOST_WITH_NUMBERS = 21
 
 
-def curves_png(rows: Sequence[dict[str, Any]], *, title: str = "") -> bytes:
-    """Draws loss, learning rate and mean IoU over the steps.
+def curves_png(
+    rows: Sequence[dict[str, Any]],
+    *,
+    title: str = "",
+    score: str = "miou",
+    score_name: str = "mIoU",
+) -> bytes:
+    """Draws loss, learning rate and the score of validations over the steps.
 
     Args:
         rows: Those of a `History`.
         title: What stands above.
+        score: That of the validations' rows.
+        score_name: What the axis calls it.
     """
     steps = [row for row in rows if "loss" in row]
-    validations = [row for row in rows if row.get("miou") is not None]
+    validations = [row for row in rows if row.get(score) is not None]
     panels = [_draw_loss, _draw_learning_rate]
     figure = _figure(8, 8 if validations else 5.5)
     axes = figure.subplots(3 if validations else 2, 1, sharex=True)
     for axis, draw in zip(axes, panels, strict=False):
         draw(axis, steps)
     if validations:
-        _draw_miou(axes[-1], validations)
+        _draw_score(axes[-1], validations, score, score_name)
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.margins(x=0.02)
@@ -102,18 +110,18 @@ def _draw_learning_rate(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
     axis.ticklabel_format(axis="y", scilimits=(-2, 2))
 
 
-def _draw_miou(axis: Any, rows: Sequence[dict[str, Any]]) -> None:
-    axis.set_ylabel("validation mIoU")
-    steps, mious = [row["step"] for row in rows], [row["miou"] for row in rows]
-    axis.plot(steps, mious, color="tab:green", marker=".")
-    best = int(np.argmax(mious))
+def _draw_score(axis: Any, rows: Sequence[dict[str, Any]], score: str, name: str) -> None:
+    axis.set_ylabel(f"validation {name}")
+    steps, scores = [row["step"] for row in rows], [row[score] for row in rows]
+    axis.plot(steps, scores, color="tab:green", marker=".")
+    best = int(np.argmax(scores))
     axis.plot(
         steps[best],
-        mious[best],
+        scores[best],
         "*",
         color="tab:red",
         markersize=11,
-        label=f"best: {mious[best]:.4f} at step {steps[best]}",
+        label=f"best: {scores[best]:.4f} at step {steps[best]}",
     )
     axis.legend(loc="lower right")
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,8 +14,10 @@ from deeplab_tf.model_card import FILENAME, ModelCard, differences
 from deeplab_tf.model_info.memory import TrainingMemory, training_memory
 from deeplab_tf.weights import (
     initialize_from_checkpoint,
-    initialize_from_keras_vgg16,
-    is_keras_vgg16,
+    initialize_from_classifier,
+    initialize_from_keras,
+    is_classifier,
+    is_from_keras,
 )
 
 
@@ -81,9 +84,11 @@ def initialize(
 ) -> None:
     """Sets the weights of a new run from an initial checkpoint, and says which; see `train`."""
     logits_only = card.train.last_layers_contain_logits_only
-    if is_keras_vgg16(checkpoint):
+    if is_from_keras(checkpoint):
         keeps_head = not card.train.initialize_last_layer and not logits_only
-        report = initialize_from_keras_vgg16(model, checkpoint, backbone_only=keeps_head)
+        report = initialize_from_keras(model, checkpoint, backbone_only=keeps_head)
+    elif is_classifier(checkpoint):
+        report = initialize_from_classifier(model, checkpoint)
     else:
         report = initialize_from_checkpoint(
             model,
@@ -121,16 +126,16 @@ def check_card(card: ModelCard, strategy: tf.distribute.Strategy) -> None:
         )
 
 
-def check_logdir(logdir: str, card: ModelCard) -> None:
-    """A folder that is not new or empty must hold a run with this very card."""
+def check_logdir(logdir: str, card: Any, *, filename: str = FILENAME) -> None:
+    """A folder that is not new or empty must hold a run with this very card, of this file name."""
     if not os.path.exists(logdir) or not os.listdir(logdir):
         return
-    if not os.path.isfile(os.path.join(logdir, FILENAME)):
+    if not os.path.isfile(os.path.join(logdir, filename)):
         raise FileExistsError(
-            f"--train_logdir={logdir} is not empty and holds no {FILENAME} of a run to go on "
+            f"--train_logdir={logdir} is not empty and holds no {filename} of a run to go on "
             "with: give another folder, or empty this one."
         )
-    if changed := differences(ModelCard.load(logdir), card):
+    if changed := differences(type(card).load(logdir), card):
         raise FileExistsError(
             f"--train_logdir={logdir} holds a run with other settings:\n  "
             + "\n  ".join(changed)

@@ -67,8 +67,9 @@ def train(
             workers see it.
         strategy: Who computes (`distribution.build_strategy`); None for one device.
         initial_checkpoint: Checkpoint that a new run begins with; one that goes on has no use for
-            it. See `weights.initialize_from_checkpoint`; "keras_vgg16" and .h5 files are for
-            `weights.initialize_from_keras_vgg16`.
+            it. See `weights.initialize_from_checkpoint`; those of pretraining are for
+            `weights.initialize_from_classifier`, names such as "keras_vgg16" and .h5 files for
+            `weights.initialize_from_keras`.
         initial_class_names: Classes of that checkpoint, where they are known.
         val_interval_steps: Steps between validations; there is always one at the end.
         save_interval_secs: Seconds between checkpoints; one is always written at the end and when

@@ -360,8 +360,9 @@ TRAIN = (
         "tf_initial_checkpoint",
         "string",
         None,
-        "Weights to start from: TF1 or our own checkpoint, folder, .tar.gz or zoo name; for VGG-16 "
-        "keras_vgg16, or its .h5 file.",
+        "Weights to start from: TF1 or our own checkpoint, of pretraining too, folder, .tar.gz or "
+        "zoo name; or Keras's: keras_vgg16, keras_mobilenet_v2, keras_resnet50, keras_resnet101, "
+        "or a .h5 file of one.",
     ),
     Flag("initialize_last_layer", "boolean", True, "Take the last layers from it too."),
     Flag("fine_tune_batch_norm", "boolean", True, "False leaves batch norm its moving statistics."),
@@ -597,6 +598,78 @@ CRF_SEARCH = (
     Flag("bi_rgb", "list", None, "Values to search in place of the paper's.", OWN),
     replace(_CRF_PARAMS, help="CRF whose other parameters are kept; not given: the paper's."),
 )
+# Flags of pretraining that mean there what they mean in train.py.
+_SHARED_WITH_TRAIN = {
+    *("train_logdir", "log_steps", "save_interval_secs", "save_interval_steps", "momentum"),
+    *("label_smoothing", "mixed_precision", "strategy", "num_clones", "tpu", "seed"),
+    *("depth_multiplier", "divisible_by", "use_bounded_activation"),
+    *("nas_stem_output_num_conv_filters", "nas_use_classification_head", "nas_remove_os32_stride"),
+}
+PRETRAIN = (
+    *(flag for flag in TRAIN if flag.name in _SHARED_WITH_TRAIN),
+    Flag("model_variant", "string", "xception_65", "Encoder.", OWN),
+    Flag(
+        "output_stride",
+        "integer",
+        32,
+        "Size of the image over that of the features; free afterwards.",
+        OWN,
+    ),
+    Flag(
+        "image_folder",
+        "string",
+        None,
+        "Folder of train/ and val/ with a folder of images for each class, or of these alone.",
+        OWN,
+    ),
+    Flag(
+        "val_fraction",
+        "float",
+        0.1,
+        "Share of each class's images to validate on, if --image_folder has no train/.",
+        OWN,
+    ),
+    Flag(
+        "dataset_dir",
+        "string",
+        None,
+        "Folder of records with image/encoded and image/class/label; not images.",
+        OWN,
+    ),
+    Flag("train_split", "string", "train", "Split, or folder, to train on.", OWN),
+    Flag("val_split", "string", "val", "Split, or folder, to validate on; empty for none.", OWN),
+    Flag(
+        "num_classes", "integer", None, "Classes of records; not given: those of labels.txt.", OWN
+    ),
+    Flag(
+        "label_offset", "integer", 1, "Label of the first class in records: ImageNet's is 1.", OWN
+    ),
+    Flag("train_image_size", "integer", 299, "Side of the square images.", OWN),
+    Flag("train_batch_size", "integer", 32, "Images in a batch.", OWN),
+    Flag("epochs", "float", 120.0, "Passes over the training images.", OWN),
+    Flag("val_interval_epochs", "float", 1.0, "Epochs between validations.", OWN),
+    Flag("base_learning_rate", "float", 0.05, "Learning rate in the beginning.", OWN),
+    Flag("learning_rate_decay_factor", "float", 0.94, "Factor of a decay.", OWN),
+    Flag("learning_rate_decay_epochs", "float", 2.0, "Epochs between decays.", OWN),
+    Flag("weight_decay", "float", 0.00004, "L2 factor on kernels.", OWN),
+    Flag("dropout_rate", "float", 0.5, "Share of the mean features that are dropped.", OWN),
+    Flag("min_area", "float", 0.08, "Least share of an image's area in a training crop.", OWN),
+    Flag("max_aspect_ratio", "float", 4 / 3, "Largest ratio of a crop's sides, either way.", OWN),
+    Flag(
+        "central_fraction",
+        "float",
+        0.875,
+        "Side of the square to validate on, over an image's shorter one.",
+        OWN,
+    ),
+    Flag(
+        "batch_norm_decay",
+        "float",
+        None,
+        "Decay of moving statistics; not given: one that suits the number of steps.",
+        OWN,
+    ),
+)
 SCRIPTS = {
     "train.py": TRAIN,
     "eval.py": EVAL,
@@ -604,6 +677,7 @@ SCRIPTS = {
     "export_model.py": EXPORT,
     "model_info": MODEL_INFO,
     "crf": CRF_SEARCH,
+    "pretrain": PRETRAIN,
 }
 _REQUIRED = {
     "train.py": ("dataset_dir", "train_logdir"),
@@ -612,6 +686,7 @@ _REQUIRED = {
     "export_model.py": ("checkpoint_path", "export_path"),
     "model_info": (),
     "crf": ("checkpoint_dir", "dataset_dir"),
+    "pretrain": ("train_logdir",),
 }
 # Required flags that another one makes unnecessary, and its value that does.
 _NOT_REQUIRED_WITH: dict[str, dict[str, tuple[str, Any]]] = {

@@ -165,6 +165,8 @@ def class_names(asked_for: str, checkpoint: str) -> tuple[str, ...] | None:
     """The classes of a checkpoint, if anything says them."""
     from deeplab_tf import weights
 
+    if weights.is_classifier(checkpoint):
+        return None  # they are of whole images
     if weights.is_of_a_run(checkpoint):
         return ModelCard.load(os.path.dirname(checkpoint) or ".").dataset.class_names
     known = weights.find_zoo_model(asked_for)

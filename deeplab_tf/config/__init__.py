@@ -2,6 +2,7 @@
 
 from deeplab_tf.config.cell import CellBranch
 from deeplab_tf.config.model import ENCODER_OPTIONS, ModelConfig
+from deeplab_tf.config.pretrain import PretrainConfig
 from deeplab_tf.config.run import (
     CRF_V1,
     CRF_V2,
@@ -22,5 +23,6 @@ __all__ = [
     "DataConfig",
     "InferenceConfig",
     "ModelConfig",
+    "PretrainConfig",
     "TrainConfig",
 ]

@@ -80,9 +80,9 @@ _COCO = (
     "The paper's network starts from one trained on MS-COCO, which was released for Caffe only: "
     "give yours with --tf_initial_checkpoint."
 )
-_SLIM_RESNET = (
-    "ImageNet weights with a 7x7 stem: resnet_v1_101_2016_08_28.tar.gz of TF-Slim, with "
-    "--tf_initial_checkpoint."
+_RESNET_7X7 = (
+    "ImageNet weights with a 7x7 stem: keras_resnet101, or resnet_v1_101_2016_08_28.tar.gz of "
+    "TF-Slim, with --tf_initial_checkpoint."
 )
 
 
@@ -125,7 +125,7 @@ def _v2_resnet101(
         data=DataConfig((321, 321), batch_size=10, min_scale_factor=0.5, max_scale_factor=1.5),
         train=replace(_TRAIN_V2, base_learning_rate=0.00025, fine_tune_batch_norm=False),
         inference=InferenceConfig(crf=crf),
-        remarks=f"{_COCO} {_SLIM_RESNET}",
+        remarks=f"{_COCO} {_RESNET_7X7}",
     )
 
 

@@ -1,43 +1,44 @@
-"""ImageNet's weights of Keras's own VGG-16, for the networks of DeepLabv1 and v2."""
+"""ImageNet's weights of Keras's own networks, for encoders that are the same networks.
 
-import math
+VGG-16 of DeepLabv1 and v2, ResNet-50 and -101 with the 7x7 stem, and MobileNetV2.
+"""
+
 import os
 import re
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
 from deeplab_tf.weights.checkpoint import LoadReport, reference_name
 from deeplab_tf.weights.inflation import image_kernels, inflated, is_inflatable
-
-KERAS_VGG16 = "keras_vgg16"
-
-_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
-_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{_FILE}"
-_FC1_CHANNELS = 512  # of the features that are flattened for it
+from deeplab_tf.weights.keras_networks import KERAS_NETWORKS, KerasNetwork, Shapes
+from deeplab_tf.weights.native import listed
 
 
-def is_keras_vgg16(path_or_name: str) -> bool:
-    """Whether it is for `initialize_from_keras_vgg16`: "keras_vgg16", or a .h5 file."""
-    return path_or_name == KERAS_VGG16 or path_or_name.endswith(".h5")
+def is_from_keras(path_or_name: str) -> bool:
+    """Whether it is for `initialize_from_keras`: a name such as "keras_vgg16", or a .h5 file."""
+    return path_or_name in KERAS_NETWORKS or path_or_name.endswith(".h5")
 
 
-def initialize_from_keras_vgg16(
-    model: keras.Model, path_or_name: str = KERAS_VGG16, *, backbone_only: bool = False
+def initialize_from_keras(
+    model: keras.Model, path_or_name: str, *, backbone_only: bool = False
 ) -> LoadReport:
-    """Sets the weights that `keras.applications.VGG16` has, to train from (v1, section 3).
+    """Sets the weights that a network of `keras.applications` has, to train from.
 
-    Keras's images are BGR, ours RGB; its fc1 and fc2 are our fc6 and fc7, with which every branch
-    of v2 begins. Where ours are smaller they have evenly spaced rows, columns and channels of them
-    (v1, section 3.2): so fc6 of 4x4 at rate 8, or of 3x3 at rate 12, looks at what the 7x7 one at
-    rate 4 looks at. For images of other channels the first kernel is inflated
-    (`weights.inflation`). The logits and the multi-scale features keep the values they have.
+    The encoder then computes what Keras's network does (docs/pretraining.md says for which images,
+    and with what differences). For images of other channels the first kernel is inflated
+    (`weights.inflation`). The head keeps the values it has, except with VGG-16, whose fc1 and fc2
+    are our fc6 and fc7, with which every branch of v2 begins. Where ours are smaller they have
+    evenly spaced rows, columns and channels of them (v1, section 3.2): so fc6 of 4x4 at rate 8, or
+    of 3x3 at rate 12, looks at what the 7x7 one at rate 4 looks at.
 
     Args:
-        model: A network with the encoder vgg_16.
-        path_or_name: "keras_vgg16", whose 553 MB Keras downloads into its cache once; or the path
-            of that file, or of the one with "notop" in its name, which has no fc1 and fc2.
+        model: A network with the encoder that the weights are of.
+        path_or_name: A name of `KERAS_NETWORKS`, whose weights Keras downloads into its cache once;
+            or the path of such a file, or of the one with "notop" or "no_top" in its name, which
+            has no fully connected layers.
         backbone_only: Leaves fc6 and fc7 as they are.
 
     Returns:
@@ -45,89 +46,117 @@ def initialize_from_keras_vgg16(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The network or the file is not of VGG-16, or fc6 or fc7 is larger than VGG-16's.
-            Nothing has been changed then.
+        ValueError: The network and the file are not of one kind, or the shape of a weight is
+            another one. Nothing has been changed then.
         ConnectionError: The weights cannot be downloaded.
     """
     weights = {reference_name(weight): weight for weight in model.weights}
-    sources = {name: source for name in weights if (source := _source(name))}
-    if not any(name.startswith("vgg_16/") for name in sources):
-        raise ValueError(
-            f"{model.name} has no VGG-16, which {path_or_name} has the weights of: expected a "
-            "network of --model_variant=vgg_16."
-        )
-    classifier = _downloaded() if path_or_name == KERAS_VGG16 else _from_file(path_or_name)
-    stored = {reference_name(weight): weight for weight in classifier.weights}
-    skipped = {name: "classification head" for name in stored if name.startswith("predictions/")}
-    if backbone_only:
-        skipped |= {name: "last layers" for name in stored if name.startswith("fc")}
-    found = {name: s for name, s in sources.items() if s in stored.keys() - skipped.keys()}
-    shapes = {name: _shape(stored[source]) for name, source in found.items()}
+    network = _network(model, path_or_name, weights)
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    options = network.options(shapes)
+    if path_or_name in KERAS_NETWORKS:
+        theirs = _downloaded(network, options)
+    else:
+        theirs = _from_file(network, options, path_or_name)
+    stored = {reference_name(weight): weight for weight in theirs.weights}
+    skipped = _skipped(network, stored, backbone_only=backbone_only)
+    available = stored.keys() - skipped.keys()
+    sources = {name: network.sources(name) or () for name in weights}
+    found = {name: of for name, of in sources.items() if of and available.issuperset(of)}
+    values = {
+        name: network.value(name, *(_array(stored[s]) for s in found[name])) for name in found
+    }
     rgb_kernels = {
         name
         for name in image_kernels(model) & found.keys()
-        if is_inflatable(shapes[name], tuple(weights[name].shape))
+        if is_inflatable(values[name].shape, shapes[name])
     }
-    _check_sizes(weights, {name: shapes[name] for name in shapes if name not in rgb_kernels})
-    for name, source in found.items():
-        value = keras.ops.convert_to_numpy(stored[source]).reshape(shapes[name])
-        if source == "block1_conv1/weights":
-            value = value[:, :, ::-1]
-        if name in rgb_kernels:
-            value = inflated(value, weights[name].shape[2])
-        weights[name].assign(_subsampled(value, tuple(weights[name].shape)))
+    for name in rgb_kernels:
+        values[name] = inflated(values[name], shapes[name][2])
+    _check_shapes(network, shapes, values)
+    for name, value in values.items():
+        weights[name].assign(_subsampled(value, shapes[name]))
     return _report(path_or_name, weights, found, stored, skipped, rgb_kernels)
 
 
-def _source(name: str) -> str | None:
-    """The name of a weight in Keras's VGG-16; None where it has no such weight."""
-    if match := re.fullmatch(r"vgg_16/conv(\d)/conv\d_(\d)/(\w+)", name):
-        return f"block{match[1]}_conv{match[2]}/{match[3]}"
-    if match := re.fullmatch(r"fc([67])(_\d+)?/(\w+)", name):
-        return f"fc{int(match[1]) - 5}/{match[3]}"
-    return None
+def _network(model: keras.Model, path_or_name: str, weights: Collection[str]) -> KerasNetwork:
+    """The network that the weights are of: that of the name, or of a file that of the encoder."""
+    first = next(iter(weights))
+    ours = [n for n in KERAS_NETWORKS.values() if re.match(n.scope, first)]
+    if path_or_name not in KERAS_NETWORKS and not ours:
+        raise ValueError(
+            f"Keras has no network with the encoder of {model.name}, so that {path_or_name} cannot "
+            f"be for it: there are {', '.join(KERAS_NETWORKS)}."
+        )
+    network = KERAS_NETWORKS.get(path_or_name) or ours[0]
+    if network.differs:
+        raise ValueError(
+            f"{path_or_name}: Keras's {network.title} is no encoder here: {network.differs}."
+        )
+    variants = " or ".join(f"--model_variant={variant}" for variant in network.model_variants)
+    if network not in ours:
+        raise ValueError(
+            f"{model.name} has no {network.title}, which {path_or_name} has the weights of: "
+            f"expected a network of {variants}."
+        )
+    encoder = [name for name in weights if re.match(network.scope, name)]
+    if foreign := [name for name in encoder if network.sources(name) is None]:
+        raise ValueError(
+            f"{model.name} is not Keras's {network.title}, which has no {listed(foreign, 3)}: "
+            f"expected a network of {variants}."
+        )
+    return network
 
 
-def _downloaded() -> keras.Model:
+def _downloaded(network: KerasNetwork, options: Mapping[str, Any]) -> keras.Model:
     try:
-        return keras.applications.VGG16(weights="imagenet")
+        return getattr(keras.applications, network.function)(weights="imagenet", **options)
     except Exception as error:  # which is what Keras raises when a download fails
         raise ConnectionError(
-            f"{KERAS_VGG16} could not be downloaded: {error}. Without a network, download {_URL} "
-            f"elsewhere, then give the path of that file in place of {KERAS_VGG16}, or put it into "
-            "~/.keras/models."
+            f"{network.name} could not be downloaded: {error}. Without a network, download "
+            f"{network.url(options)} elsewhere, then give the path of that file in place of "
+            f"{network.name}, or put it into ~/.keras/models."
         ) from error
 
 
-def _from_file(path: str) -> keras.Model:
+def _from_file(network: KerasNetwork, options: Mapping[str, Any], path: str) -> keras.Model:
+    url = network.url(options)
+    expected = f"expected {os.path.basename(url)} of {url}."
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no file {path}: expected {_FILE} of {_URL}.")
-    include_top = "notop" not in os.path.basename(path)
+        raise FileNotFoundError(f"There is no file {path}: {expected}")
+    include_top = "notop" not in os.path.basename(path).replace("no_top", "notop")
     try:
-        return keras.applications.VGG16(include_top=include_top, weights=path)
+        function = getattr(keras.applications, network.function)
+        return function(include_top=include_top, weights=path, **options)
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
-            f"{path} is damaged, or not of Keras's VGG-16 ({error}): expected {_FILE} of {_URL}."
+            f"{path} is damaged, or not of Keras's {network.title} ({error}): {expected}"
         ) from error
 
 
-def _shape(stored: keras.Variable) -> tuple[int, ...]:
-    """Shape of a weight of Keras's, as that of a convolution where its layer is dense."""
-    if len(stored.shape) != 2:
-        return tuple(stored.shape)
-    inputs, outputs = stored.shape
-    side = math.isqrt(inputs // _FC1_CHANNELS) if stored.path.startswith("fc1/") else 1
-    return side, side, inputs // side**2, outputs
+def _skipped(
+    network: KerasNetwork, stored: Collection[str], *, backbone_only: bool
+) -> dict[str, str]:
+    """What is left out on purpose, and what it is."""
+    skipped = {n: "classification head" for n in stored if re.fullmatch(network.classifier, n)}
+    if backbone_only:
+        skipped |= {n: "last layers" for n in stored if re.fullmatch(network.last_layers, n)}
+    return skipped
 
 
-def _check_sizes(
-    weights: Mapping[str, keras.Variable], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    for name, shape in shapes.items():
-        if any(ours > theirs for ours, theirs in zip(weights[name].shape, shape, strict=True)):
+def _array(weight: keras.Variable) -> np.ndarray:
+    return keras.ops.convert_to_numpy(weight)
+
+
+def _check_shapes(network: KerasNetwork, shapes: Shapes, values: Mapping[str, np.ndarray]) -> None:
+    for name, value in values.items():
+        ours, theirs = shapes[name], value.shape
+        smaller = all(a <= b for a, b in zip(ours, theirs, strict=True))
+        if ours != theirs and not (network.may_shrink and smaller):
+            only = "only " if network.may_shrink else ""
             raise ValueError(
-                f"{name} has the shape {list(weights[name].shape)}, but that of VGG-16 only "
-                f"{list(shape)}: lower fc_filters or fc_kernel_size."
+                f"{name} has the shape {list(ours)}, but that of {network.title} {only}"
+                f"{list(theirs)}: {network.remedy}."
             )
 
 
@@ -153,17 +182,18 @@ def _decimated(size: int, kept: int) -> np.ndarray:
 def _report(
     path_or_name: str,
     weights: Collection[str],
-    found: Mapping[str, str],
+    found: Mapping[str, tuple[str, ...]],
     stored: Collection[str],
     skipped: Mapping[str, str],
     rgb_kernels: Collection[str],
 ) -> LoadReport:
+    used = {source for sources in found.values() for source in sources}
     return LoadReport(
         checkpoint=path_or_name,
         step=None,
         loaded=sorted(found),
         missing=sorted(set(weights) - set(found)),
-        unused=sorted(set(stored) - set(found.values()) - set(skipped)),
+        unused=sorted(set(stored) - used - set(skipped)),
         skipped=dict(sorted(skipped.items())),
         transferred=[],
         inflated=sorted(rgb_kernels),

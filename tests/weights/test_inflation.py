@@ -12,7 +12,7 @@ from deeplab_tf.backbones import get_backbone
 from deeplab_tf.optimizers import MomentumOptimizer
 from deeplab_tf.weights import (
     initialize_from_checkpoint,
-    initialize_from_keras_vgg16,
+    initialize_from_keras,
     load_tf1_checkpoint,
     reference_name,
     save_tf1_checkpoint,
@@ -155,7 +155,7 @@ def test_vgg_16_of_keras(monkeypatch):
     kernel = classifier.layers[1].kernel.numpy()[:, :, ::-1]  # of BGR
     for channels in (1, 2, 3, 5):
         model = network(replace(VGG, multi_scale_features=False, input_channels=channels))
-        report = initialize_from_keras_vgg16(model)
+        report = initialize_from_keras(model, "keras_vgg16")
         expected = kernel if channels == 3 else inflated(kernel, channels)
         actual = model.get_layer("vgg_16.conv1.conv1_1").kernel.numpy()
         np.testing.assert_array_equal(actual, expected)

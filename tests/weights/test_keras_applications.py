@@ -11,7 +11,7 @@ from keras import layers
 
 from deeplab_tf import ModelConfig, build_deeplab, training
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.weights import initialize_from_keras_vgg16, reference_name
+from deeplab_tf.weights import initialize_from_keras, reference_name
 from tests import tiny_run
 from tests.golden.rules import make_image, make_weight
 from tests.test_cli import run, succeed
@@ -66,7 +66,7 @@ def assert_computes_what_keras_does(classifier):
         VGG_7X7, output_stride=32, fc_filters=classifier.get_layer("fc1").units
     )
     model = build_deeplab(config)
-    report = initialize_from_keras_vgg16(model)
+    report = initialize_from_keras(model, "keras_vgg16")
     assert report.missing == ["logits/semantic/biases", "logits/semantic/weights"]
     image = make_image(0, 193, 193)[None].astype(np.float32)
     x = keras.applications.vgg16.preprocess_input(image.copy())
@@ -105,7 +105,7 @@ def test_computes_what_keras_does_at_full_size(monkeypatch):
     assert_computes_what_keras_does(vgg)
 
     model = build_deeplab(dataclasses.replace(LARGE_FOV, fc_filters=1024))
-    initialize_from_keras_vgg16(model)
+    initialize_from_keras(model, "keras_vgg16")
     fc6 = vgg.get_layer("fc1").kernel.numpy().reshape(7, 7, 512, 4096)[::3, ::3, :, ::4]
     np.testing.assert_array_equal(model.get_layer("fc6").kernel, fc6)
     fc7 = vgg.get_layer("fc2").kernel.numpy()[::4, ::4]
@@ -118,7 +118,7 @@ def test_a_smaller_fc6_looks_at_the_same_places(classifier, side, rate, step):
     """As the 7x7 one at rate 4 with all other rows and columns zero (v1, section 3.2)."""
     config = dataclasses.replace(LARGE_FOV, fc_kernel_size=side, atrous_rates=(rate,))
     model = build_deeplab(config)
-    initialize_from_keras_vgg16(model)
+    initialize_from_keras(model, "keras_vgg16")
     dense = classifier.get_layer("fc1")
     kernel = dense.kernel.numpy().reshape(7, 7, 512, 16)
     sparse = np.zeros_like(kernel)
@@ -134,7 +134,7 @@ def test_a_smaller_fc6_looks_at_the_same_places(classifier, side, rate, step):
 @pytest.mark.usefixtures("as_download")
 def test_fc7_has_every_fourth_channel_of_both_sides(classifier):
     model = build_deeplab(LARGE_FOV)
-    initialize_from_keras_vgg16(model)
+    initialize_from_keras(model, "keras_vgg16")
     kernel, bias = classifier.get_layer("fc2").get_weights()
     np.testing.assert_array_equal(model.get_layer("fc7").kernel[0, 0], kernel[::4, ::4])
     np.testing.assert_array_equal(model.get_layer("fc7").bias, bias[::4])
@@ -148,7 +148,7 @@ def test_the_report_of_all_branches_and_the_new_layers():
     config = dataclasses.replace(LARGE_FOV, multi_scale_features=True)
     model = build_deeplab(config)
     before = values(model)
-    report = initialize_from_keras_vgg16(model)
+    report = initialize_from_keras(model, "keras_vgg16")
     new = [f"msc/pool{i}/conv{layer}" for i in range(5) for layer in (1, 2)]
     assert report.missing == layers_of(["logits/semantic", *new])
     encoder = [f"vgg_16/{name[:5]}/{name}" for name in ENCODER]
@@ -166,7 +166,7 @@ def test_every_branch_of_v2_begins_with_the_same():
     rates = (6, 12, 18, 24)
     config = dataclasses.replace(LARGE_FOV, atrous_rates=rates)
     model = build_deeplab(config)
-    report = initialize_from_keras_vgg16(model)
+    report = initialize_from_keras(model, "keras_vgg16")
     assert {name.split("/")[0] for name in report.missing} == {"logits"}
     found = values(model)
     for suffix in ("_1", "_2", "_3"):
@@ -182,7 +182,7 @@ def test_every_branch_of_v2_begins_with_the_same():
 def test_fc6_and_fc7_may_be_left_out(config, backbone_only):
     """As they are not asked for, or the network has none."""
     model = build_deeplab(config)
-    report = initialize_from_keras_vgg16(model, backbone_only=backbone_only)
+    report = initialize_from_keras(model, "keras_vgg16", backbone_only=backbone_only)
     has_fc, fc = config.fc_filters > 0, layers_of(["fc1", "fc2"])
     assert ("fc6/weights" in report.loaded) == (has_fc and not backbone_only)
     assert ("fc6/weights" in report.missing) == (has_fc and backbone_only)
@@ -205,7 +205,7 @@ def test_a_file_of_keras(tmp_path):
             for name, weight in zip(names, layer.weights, strict=True):
                 group[name] = make_weight(name, weight.shape)
     model = build_deeplab(LARGE_FOV)
-    report = initialize_from_keras_vgg16(model, str(path))
+    report = initialize_from_keras(model, str(path))
     assert report.checkpoint == str(path)
     assert report.missing == layers_of(["fc6", "fc7", "logits/semantic"])
     found = values(model)
@@ -293,14 +293,14 @@ def test_a_network_they_are_not_for_stays_as_it_is(config, message):
     model = build_deeplab(config)
     before = values(model)
     with pytest.raises(ValueError, match=message):
-        initialize_from_keras_vgg16(model)
+        initialize_from_keras(model, "keras_vgg16")
     assert all(np.array_equal(before[name], value) for name, value in values(model).items())
 
 
 def test_a_file_that_is_not_there_or_not_keras_s(tmp_path):
     model = build_deeplab(LARGE_FOV)
     with pytest.raises(FileNotFoundError, match=f"no file gone.h5: expected {FILE} of https://"):
-        initialize_from_keras_vgg16(model, "gone.h5")
+        initialize_from_keras(model, "gone.h5")
     (tmp_path / "html_notop.h5").write_bytes(b"<html>")
     with h5py.File(tmp_path / "mobilenet_notop.h5", "w") as file:
         file.attrs["layer_names"] = [b"conv1"]
@@ -308,7 +308,7 @@ def test_a_file_that_is_not_there_or_not_keras_s(tmp_path):
         file["conv1/kernel"] = np.zeros(3)
     for name in ("html_notop.h5", "mobilenet_notop.h5"):
         with pytest.raises(ValueError, match=f"{name} is damaged, or not of Keras's VGG-16"):
-            initialize_from_keras_vgg16(model, str(tmp_path / name))
+            initialize_from_keras(model, str(tmp_path / name))
 
 
 def test_without_a_network_a_run_says_what_to_download(dataset_dir, tmp_path, monkeypatch):

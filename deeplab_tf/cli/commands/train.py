@@ -44,7 +44,7 @@ def train() -> None:
     if FLAGS.check_data:
         _check_data(card, [split for split in (train_split, val_split) if split])
     initial, initial_names = start, None
-    if start is not None and not weights.is_keras_vgg16(start):
+    if start is not None and not weights.is_from_keras(start):
         initial = weights.locate_checkpoint(start)
         initial_names = inputs.class_names(start, initial)
     if cards.wants_auto_label_weights():
