@@ -473,6 +473,39 @@ _SCORED = (
     Flag("eval_scales", "multi_float", (1.0,), _SCALES),
     _FLIP,
 )
+# What eval.py measures besides, and how long it watches a run.
+_MEASURES = (
+    Flag("boundary_iou", "boolean", False, "Also score the outlines of the classes.", OWN),
+    Flag(
+        "calibration",
+        "boolean",
+        False,
+        "Also compare the probabilities with how often they are right, and fit a temperature.",
+        OWN,
+    ),
+    Flag(
+        "report",
+        "boolean",
+        False,
+        "Write an HTML report, which takes --boundary_iou, --calibration and --trimap_widths along "
+        "(docs/evaluation.md).",
+        OWN,
+    ),
+    Flag(
+        "report_images",
+        "integer",
+        12,
+        "Images of the report: the worst, and as many random ones.",
+        OWN,
+    ),
+    Flag(
+        "eval_timeout_secs",
+        "integer",
+        7200,
+        "Seconds without a new checkpoint that end the watching of a run; 0: any number.",
+        OWN,
+    ),
+)
 EVAL = (
     *_COMMON,
     *_SCORED,
@@ -497,10 +530,12 @@ EVAL = (
         "max_number_of_evaluations",
         "integer",
         0,
-        "Checkpoints to evaluate as they appear; 0: without end. Not given: the newest, once.",
+        "Checkpoints to evaluate as they appear; 0: until the run ends. Neither this nor "
+        "--eval_interval_secs given: the newest, once.",
         MAPPED,
     ),
     _WATCH,
+    *_MEASURES,
     Flag("eval_batch_size", "integer", 1, _BATCH, OBSOLETE),
     _QUANTIZE,
     _MASTER,
@@ -579,6 +614,7 @@ EXPORT = (
     Flag("save_inference_graph", "boolean", False, "Beside a frozen graph, the graph as text."),
     _QUANTIZE,
 )
+COMPARE = (Flag("json", "string", None, "File to write the comparison to, for scripts.", OWN),)
 MODEL_INFO = (
     *MODEL,
     Flag("preset", "enum", None, "Named network, which others change.", OWN, tuple(PRESETS)),
@@ -603,6 +639,7 @@ SCRIPTS = {
     "export_model.py": EXPORT,
     "model_info": MODEL_INFO,
     "crf": CRF_SEARCH,
+    "compare": COMPARE,
 }
 _REQUIRED = {
     "train.py": ("dataset_dir", "train_logdir"),
@@ -611,6 +648,7 @@ _REQUIRED = {
     "export_model.py": ("checkpoint_path", "export_path"),
     "model_info": (),
     "crf": ("checkpoint_dir", "dataset_dir"),
+    "compare": (),
 }
 # Required flags that another one makes unnecessary, and its value that does.
 _NOT_REQUIRED_WITH: dict[str, dict[str, tuple[str, Any]]] = {
