@@ -49,8 +49,8 @@ def new_checkpoints(
     """
     done, last = 0, None
     while True:
-        started = time.monotonic()
         checkpoint = _next(locate, last, timeout_secs, say)
+        taken_up = time.monotonic()
         if checkpoint is None:
             say(
                 f"No new checkpoint for {timeout_secs:g} seconds: the evaluation ends "
@@ -64,7 +64,7 @@ def new_checkpoints(
         if is_last(checkpoint):
             say(f"{os.path.basename(checkpoint)} is the last one of the run: evaluation ends.")
             return
-        time.sleep(max(0.0, interval_secs - (time.monotonic() - started)))
+        time.sleep(max(0.0, interval_secs - (time.monotonic() - taken_up)))
 
 
 @contextlib.contextmanager

@@ -30,10 +30,10 @@ def tiles(scores: dict[str, Any]) -> str:
         width = f"{boundary['dilation_ratio']:.0%} of the diagonal"
         boxes.append(("boundary IoU", boundary["mean"], width))
     if calibration := scores.get("calibration"):
-        mended = (
-            f"{_number(calibration['ece_with_temperature_of_other_half'])} with a temperature of "
-            f"{_number(calibration['temperature'])}"
-        )
+        mended = ""
+        if calibration["temperature"] is not None:
+            error = _number(calibration["ece_with_temperature_of_other_half"])
+            mended = f"{error} with a temperature of {calibration['temperature']:.3f}"
         boxes.append(("calibration error", calibration["ece"], mended))
     return "\n".join(
         f'<div><dt>{name}</dt><dd class="value">{_number(value)}</dd>'
