@@ -60,6 +60,24 @@ def test_matrix_equals_counting_by_hand(dtype, num_classes, ignore_label):
     np.testing.assert_array_equal(matrix, expected)
 
 
+def test_counts_beyond_float32_are_exact():
+    """An image of more pixels than float32 counts one by one, nearly all of one pair."""
+    labels = np.zeros((1 << 12, (1 << 12) + 1025), np.uint8)
+    predictions = labels.copy()
+    predictions[-1, -3:] = 1
+    matrix = confusion_matrix(labels, predictions, num_classes=2, ignore_label=255)
+    np.testing.assert_array_equal(matrix, [[labels.size - 3, 3], [0, 0]])
+    assert labels.size - 3 != int(np.float32(labels.size - 3))
+
+
+def test_an_image_without_pixels_and_a_number():
+    empty = np.zeros((0, 5), np.uint8)
+    assert not confusion_matrix(empty, empty, num_classes=2, ignore_label=255).any()
+    one = np.array(1, np.int64)
+    matrix = confusion_matrix(one, one, num_classes=2, ignore_label=255)
+    np.testing.assert_array_equal(matrix, [[0, 0], [0, 1]])
+
+
 def test_predictions_under_ignored_pixels_do_not_matter():
     labels = np.array([[0, 1, 255, 255]], np.uint8)
     matrices = [
