@@ -92,11 +92,11 @@ def trimap_png(
     figure = _figure(8, 5)
     axis = figure.subplots()
     widths = list(bands)
-    for name, color in (("mean_iou", "tab:blue"), ("pixel_accuracy", "tab:orange")):
-        values = [100 * getattr(scores, name) for scores in bands.values()]
-        label = {"mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy"}[name]
-        axis.plot(widths, values, marker="o", color=color, label=label)
-        axis.axhline(100 * getattr(whole, name), color=color, linestyle="--", linewidth=1)
+    for name, color in (("mean IoU", "tab:blue"), ("pixel accuracy", "tab:orange")):
+        field = name.lower().replace(" ", "_")
+        values = [100 * getattr(scores, field) for scores in bands.values()]
+        axis.plot(widths, values, marker="o", color=color, label=name)
+        axis.axhline(100 * getattr(whole, field), color=color, linestyle="--", linewidth=1)
     axis.set_xlabel(f"width of the band around {around}, pixels")
     axis.set_ylabel("% (dashed: all pixels)")
     axis.set_xlim(0, None)

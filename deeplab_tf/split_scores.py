@@ -10,7 +10,7 @@ from deeplab_tf.bootstrap import Interval, mean_iou_interval
 from deeplab_tf.boundary import Border, TrimapScores, format_trimap_scores, trimap_scores_to_json
 from deeplab_tf.boundary_iou import BoundaryIoU, BoundaryScores
 from deeplab_tf.calibration import Calibration, CalibrationScores
-from deeplab_tf.evaluation import scored_images
+from deeplab_tf.evaluation import ScoredImage, scored_images
 from deeplab_tf.gallery import Gallery
 from deeplab_tf.image_scores import ImageCounts, ImageScores
 from deeplab_tf.metrics import (
@@ -119,37 +119,62 @@ def measure_split(
         palette: Colours of the classes, for the gallery.
         total: Number of examples.
     """
-    classes = {"num_classes": num_classes, "ignore_label": ignore_label}
-    images = ImageScores()
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    trimaps = TrimapScores(measures.trimap_widths, around=measures.trimap_around, **classes)
-    boundary = BoundaryIoU(**classes) if measures.boundary_iou else None
-    calibration = None
-    if measures.calibration:
-        calibration = Calibration(ignore_label=ignore_label, images=total)
-    gallery = None
-    if measures.gallery:
-        gallery = Gallery(measures.gallery, palette=palette, ignore_label=ignore_label)
-    for seen in scored_images(predict, examples, total=total, **classes):
-        confusion += seen.confusion
-        images.add(seen.name, seen.confusion)
-        trimaps.add(seen.label, seen.prediction)
-        if boundary is not None:
-            boundary.add(seen.label, seen.prediction)
-        if calibration is not None:
-            assert seen.probabilities is not None
-            calibration.add(seen.label, seen.prediction, seen.probabilities)
-        if gallery is not None:
-            gallery.add(seen.name, seen.image, seen.label, seen.prediction, seen.confusion)
-    counts = images.counts()
-    return SplitScores(
-        whole=scores_from_confusion(confusion),
-        confusion=confusion,
-        images=counts,
-        interval=mean_iou_interval(counts),
-        trimaps=trimaps.scores(),
-        trimap_around=measures.trimap_around,
-        boundary=boundary.scores() if boundary else None,
-        calibration=calibration.scores() if calibration else None,
-        gallery=gallery,
+    collectors = _Collectors(
+        measures, num_classes=num_classes, ignore_label=ignore_label, palette=palette, total=total
     )
+    for seen in scored_images(
+        predict, examples, num_classes=num_classes, ignore_label=ignore_label, total=total
+    ):
+        collectors.add(seen)
+    return collectors.scores()
+
+
+class _Collectors:
+    """What adds up each measure, an image at a time; arguments as in `measure_split`."""
+
+    def __init__(
+        self,
+        measures: Measures,
+        *,
+        num_classes: int,
+        ignore_label: int,
+        palette: Sequence[Sequence[int]],
+        total: int,
+    ) -> None:
+        classes = {"num_classes": num_classes, "ignore_label": ignore_label}
+        self._around = measures.trimap_around
+        self._images = ImageScores()
+        self._confusion = np.zeros((num_classes, num_classes), np.int64)
+        self._trimaps = TrimapScores(measures.trimap_widths, around=self._around, **classes)
+        self._boundary = BoundaryIoU(**classes) if measures.boundary_iou else None
+        self._calibration, self._gallery = None, None
+        if measures.calibration:
+            self._calibration = Calibration(ignore_label=ignore_label, images=total)
+        if measures.gallery:
+            self._gallery = Gallery(measures.gallery, palette=palette, ignore_label=ignore_label)
+
+    def add(self, seen: ScoredImage) -> None:
+        self._confusion += seen.confusion
+        self._images.add(seen.name, seen.confusion)
+        self._trimaps.add(seen.label, seen.prediction)
+        if self._boundary is not None:
+            self._boundary.add(seen.label, seen.prediction)
+        if self._calibration is not None:
+            assert seen.probabilities is not None
+            self._calibration.add(seen.label, seen.prediction, seen.probabilities)
+        if self._gallery is not None:
+            self._gallery.add(seen.name, seen.image, seen.label, seen.prediction, seen.confusion)
+
+    def scores(self) -> SplitScores:
+        counts = self._images.counts()
+        return SplitScores(
+            whole=scores_from_confusion(self._confusion),
+            confusion=self._confusion,
+            images=counts,
+            interval=mean_iou_interval(counts),
+            trimaps=self._trimaps.scores(),
+            trimap_around=self._around,
+            boundary=self._boundary.scores() if self._boundary else None,
+            calibration=self._calibration.scores() if self._calibration else None,
+            gallery=self._gallery,
+        )

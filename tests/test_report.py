@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from deeplab_tf.report import report_html
 from deeplab_tf.split_scores import Measures, measure_split
 from tests.report_reader import Report, addresses
 
+ROOT = Path(__file__).parents[1]
 CLASSES = ("road", "<b>sky</b> & air", "in no label")
 PALETTE = ((128, 64, 128), (70, 130, 180), (220, 20, 60))
 EVERYTHING = Measures((1, 3), "classes", boundary_iou=True, calibration=True, gallery=3)
@@ -191,6 +194,14 @@ def test_a_gallery_of_a_few_images_and_of_void():
     (exhibit,) = gallery.worst
     assert (exhibit.mistake, exhibit.mistake_share, exhibit.pixel_accuracy) == (None, 0, 1)
     assert gallery.random == []  # it is among the worst
+
+
+def test_what_the_page_is_made_of_is_in_the_wheel():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["deeplab_tf.report"]
+    folder = ROOT / "deeplab_tf/report"
+    packed = {path.name for pattern in patterns for path in folder.glob(pattern)}
+    assert packed == {path.name for path in folder.iterdir() if path.suffix not in (".py", "")}
 
 
 # --- The page -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -31,7 +32,9 @@ def evaluate() -> None:
     measures = _measures()
     sound = inputs.sound_records(info, split)
     network, log = _Network(measures), None
-    with new_checkpoints.stopped_by_sigterm():
+    # Once, an evaluation that is ended is a failure.
+    watched = new_checkpoints.stopped_by_sigterm() if inputs.watching() else nullcontext()
+    with watched:
         try:
             for checkpoint in inputs.checkpoints(FLAGS.checkpoint_dir):
                 logdir = inputs.scores_folder(checkpoint)
