@@ -13,8 +13,8 @@ _STEP = re.compile(r"-(\d+)$")
 _POLL_SECS = 1.0
 
 
-class Stopped(Exception):
-    """This process was asked to end (SIGTERM)."""
+class Stopped(BaseException):
+    """This process was asked to end (SIGTERM); as KeyboardInterrupt, no error to be handled."""
 
 
 def step_of(checkpoint: str) -> int | None:

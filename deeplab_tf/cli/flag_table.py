@@ -180,7 +180,10 @@ _SKIP_CORRUPT = Flag(
 _MASTER = Flag("master", "string", "", "there are no TensorFlow sessions", OBSOLETE)
 _BATCH = "images, which may differ in size, are predicted one by one"
 _WATCH = Flag(
-    "eval_interval_secs", "integer", 300, "Least seconds between two checkpoints that are taken up."
+    "eval_interval_secs",
+    "integer",
+    300,
+    "Evaluate checkpoints as they appear, at least so many seconds apart.",
 )
 _SCALES = "Scale of the image; give several times. Probabilities are averaged."
 _FLIP = Flag("add_flipped_images", "boolean", False, "Average in the mirrored image too.")
