@@ -145,19 +145,17 @@ class Gallery:
         truth = np.where(valid, label, _VOID).astype(np.uint8)
         found = prediction.astype(np.uint8)
         error = np.where(valid, truth != found, 2).astype(np.uint8)
+        colors = np.tile(np.array(VOID_COLOR, np.uint8), (256, 1))
+        colors[: len(self._palette)] = self._palette
+        of_error = np.array([_CORRECT, _WRONG, _UNKNOWN], np.uint8)
         side = min(MAX_SIDE, max(label.shape))
         while True:
             factor = side / max(label.shape)
             height, width = (max(1, round(length * factor)) for length in label.shape)
-            colors = np.tile(np.array(VOID_COLOR, np.uint8), (256, 1))
-            colors[: len(self._palette)] = self._palette
             pictures = [
                 _jpeg(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)),
                 *(_palette_png(_nearest(ids, height, width), colors) for ids in (truth, found)),
-                _palette_png(
-                    _nearest(error, height, width),
-                    np.array([_CORRECT, _WRONG, _UNKNOWN], np.uint8),
-                ),
+                _palette_png(_nearest(error, height, width), of_error),
             ]
             if sum(map(len, pictures)) <= MAX_BYTES or side <= 32:
                 return (height, width), pictures
