@@ -1,16 +1,24 @@
-"""Confusion matrix of a validation split: ours against TensorFlow's and Keras's.
+"""Confusion matrix of a validation split: ours against TensorFlow's, Keras's and torchmetrics'.
 
-    python -m benchmarks.confusion_matrix
+    python -m benchmarks.confusion_matrix --peer_python=/path/to/python
 
 Generated 500 x 375 label maps of 21 classes with a void border round each region, and predictions
-that err along those borders. The contenders take turns over the same images in the same process;
-each must find the same mean IoU.
+that err along those borders. The contenders take turns over the same images; each must find the
+same mean IoU. torchmetrics (extra "bench") runs in a process of its own, in the Python that
+--peer_python names; without it the table lacks its row.
 """
 
+import argparse
+import json
 import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -61,29 +69,86 @@ def keras_mean_iou(pairs: list[Pair]) -> float:
     return float(metric.result())
 
 
-def main() -> None:
-    rng = np.random.default_rng(0)
-    pairs = [make_pair(rng) for _ in range(IMAGES)]
-    contenders: dict[str, Callable[[list[Pair]], float]] = {
-        "deeplab_tf.metrics.confusion_matrix": ours,
-        "tf.math.confusion_matrix": tensorflow,
-        "keras.metrics.MeanIoU": keras_mean_iou,
-    }
-    # The first round warms up and compares: Keras counts in float32.
-    results = {name: contender(pairs) for name, contender in contenders.items()}
-    np.testing.assert_allclose(list(results.values()), ours(pairs), rtol=1e-5)
+class Torchmetrics:
+    """The process of benchmarks.confusion_matrix_peer."""
+
+    def __init__(self, python: str, pairs: list[Pair], folder: str):
+        path = os.path.join(folder, "pairs.npz")
+        labels, predictions = map(np.stack, zip(*pairs, strict=True))
+        np.savez(path, labels=labels, predictions=predictions)
+        script = Path(__file__).with_name("confusion_matrix_peer.py")
+        self.process = subprocess.Popen(
+            [python, script, path, str(CLASSES), str(IGNORE)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.versions = self._answer()
+
+    def measure(self) -> tuple[float, float]:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        result, seconds = self._answer()
+        return result, seconds
+
+    def close(self) -> None:
+        self.process.communicate()
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(self.process.communicate()[1].strip().splitlines()[-1])
+        return json.loads(line)
+
+
+def timed(contender: Callable[[list[Pair]], float], pairs: list[Pair]) -> tuple[float, float]:
+    """Mean IoU, and the seconds that it took."""
+    start = time.perf_counter()
+    result = contender(pairs)
+    return result, time.perf_counter() - start
+
+
+def measure(contenders: dict[str, Callable[[], tuple[float, float]]]) -> dict[str, list[float]]:
+    """Seconds of each round, by contender."""
+    # The first round warms up and compares: some count in float32.
+    results = [contender()[0] for contender in contenders.values()]
+    np.testing.assert_allclose(results, results[0], rtol=1e-5)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(ROUNDS):
         for name, contender in contenders.items():
-            start = time.perf_counter()
-            contender(pairs)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(contender()[1])
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures the confusion matrix against others.")
+    parser.add_argument("--peer_python", default=sys.executable, help="Python with torchmetrics.")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    pairs = [make_pair(rng) for _ in range(IMAGES)]
+    contenders: dict[str, Callable[[], tuple[float, float]]] = {
+        "deeplab_tf.metrics.confusion_matrix": partial(timed, ours, pairs),
+        "tf.math.confusion_matrix": partial(timed, tensorflow, pairs),
+        "keras.metrics.MeanIoU": partial(timed, keras_mean_iou, pairs),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        peer = None
+        try:
+            peer = Torchmetrics(options.peer_python, pairs, folder)
+            print("peer: torchmetrics {torchmetrics}, PyTorch {torch}".format(**peer.versions))
+            contenders["torchmetrics JaccardIndex"] = peer.measure
+        except RuntimeError as error:
+            print(f"no torchmetrics: {error}; --peer_python=... names a Python that has it")
+        seconds = measure(contenders)
+        if peer is not None:
+            peer.close()
     best = statistics.median(seconds["deeplab_tf.metrics.confusion_matrix"])
     print(f"{IMAGES} images {WIDTH} x {HEIGHT}, {CLASSES} classes, median of {ROUNDS} rounds")
-    print(f"{'':<36}{'ms/image':>10}{'ratio':>8}{'mean IoU':>10}")
+    print(f"{'':<36}{'ms/image':>10}{'ratio':>8}")
     for name, times in seconds.items():
         median = statistics.median(times)
-        print(f"{name:<36}{1000 * median / IMAGES:10.3f}{median / best:8.1f}{results[name]:10.4f}")
+        print(f"{name:<36}{1000 * median / IMAGES:10.3f}{median / best:8.1f}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,12 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from deeplab_tf.metrics import SegmentationScores, scores_to_json
+from deeplab_tf.metrics import (
+    SegmentationScores,
+    confusion_matrix,
+    scores_from_confusion,
+    scores_to_json,
+)
 
 Border = Literal["void", "classes"]
 
@@ -51,6 +56,41 @@ def trimaps(
     # Squares of distances are whole numbers, but OpenCV's roots are not always rounded well.
     limits = [math.sqrt(width**2 + 0.5) for width in widths]
     return np.stack([distance <= limit for limit in limits])
+
+
+class TrimapScores:
+    """Collects the scores in bands around borders, an image at a time.
+
+    Args:
+        widths: Widths of the bands in pixels of the images.
+        around: What the bands lie around, see `trimaps`.
+        num_classes: Number of classes.
+        ignore_label: Label of the pixels that do not count.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], *, around: Border, num_classes: int, ignore_label: int
+    ) -> None:
+        self._widths = tuple(widths)
+        self._around = around
+        self._ignore_label = ignore_label
+        self._matrices = np.zeros((len(self._widths), num_classes, num_classes), np.int64)
+
+    def add(self, label: np.ndarray, prediction: np.ndarray) -> None:
+        """Adds an image: uint8 [h, w], class ids or the ignore label; integer [h, w], class ids."""
+        ignore_label = self._ignore_label
+        bands = trimaps(label, widths=self._widths, ignore_label=ignore_label, around=self._around)
+        for matrix, band in zip(self._matrices, bands, strict=True):
+            matrix += confusion_matrix(
+                np.where(band, label, np.uint8(ignore_label)),
+                prediction,
+                num_classes=len(matrix),
+                ignore_label=ignore_label,
+            )
+
+    def scores(self) -> dict[int, SegmentationScores]:
+        """Those of all images so far, by the width of the band."""
+        return dict(zip(self._widths, map(scores_from_confusion, self._matrices), strict=True))
 
 
 def format_trimap_scores(

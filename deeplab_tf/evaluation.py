@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -12,7 +13,6 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from deeplab_tf.backbones import get_backbone
-from deeplab_tf.boundary import Border, trimaps
 from deeplab_tf.config import InferenceConfig, ModelConfig
 from deeplab_tf.data.augment import resize_to_range_size
 from deeplab_tf.data.channels import display_rgb
@@ -77,7 +77,8 @@ def label_predictor(
     most probable classes after it.
     """
     if inference.crf is not None:
-        return _refined_label_predictor(model, config, inference, resize=resize)
+        refine = _refined_predictor(model, config, inference, resize=resize)
+        return lambda image: refine(image).argmax(axis=-1).astype(np.int32)
     predictor = image_predictor(model, config, inference, resize=resize)
     return _compiled(lambda images: predictor(images).labels, config.input_channels)
 
@@ -92,6 +93,37 @@ def probability_predictor(
     """
     predictor = image_predictor(model, config, inference, resize=resize)
     return _compiled(lambda images: predictor(images).probabilities, config.input_channels)
+
+
+def full_predictor(
+    model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """A function from an image, [h, w, c] of any size, to its labels and probabilities.
+
+    The labels are those of `label_predictor`, int32 [h, w], the probabilities, float32
+    [h, w, classes], what they were chosen by: with a CRF, those after it. Compiled once for all
+    sizes; arguments as in `image_predictor`.
+    """
+    if inference.crf is not None:
+        refine = _refined_predictor(model, config, inference, resize=resize)
+
+        def predict_refined(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            probabilities = refine(image)
+            return probabilities.argmax(axis=-1).astype(np.int32), probabilities
+
+        return predict_refined
+    predictor = image_predictor(model, config, inference, resize=resize)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, config.input_channels], tf.float32)])
+    def compiled(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        predicted = predictor(image[None])
+        return predicted.labels[0], predicted.probabilities[0]
+
+    def predict_both(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        labels, probabilities = compiled(tf.cast(image, tf.float32))
+        return labels.numpy(), probabilities.numpy()
+
+    return predict_both
 
 
 def evaluate(
@@ -142,38 +174,52 @@ def split_confusion(
     return matrix
 
 
-def evaluate_trimaps(
-    predict_labels: Callable[[np.ndarray], np.ndarray],
+class ScoredImage(NamedTuple):
+    """An image of a split and what the network says of it.
+
+    Attributes:
+        name: Of the image file.
+        image: [h, w, c] in 0..255.
+        label: uint8 [h, w], class ids or the ignore label.
+        prediction: int32 [h, w], class ids.
+        probabilities: float32 [h, w, classes]; None where nobody asked for them.
+        confusion: int64 [classes, classes], rows = labels, columns = predictions.
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    prediction: np.ndarray
+    probabilities: np.ndarray | None
+    confusion: np.ndarray
+
+
+def scored_images(
+    predict: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]],
     examples: Iterable[Mapping[str, Any]],
     *,
-    widths: Sequence[int],
-    around: Border = "void",
     num_classes: int,
     ignore_label: int,
     total: int | None = None,
-) -> tuple[SegmentationScores, dict[int, SegmentationScores]]:
-    """As `evaluate`, and in the same pass in bands around borders, by their width.
+) -> Iterator[ScoredImage]:
+    """Predicts a split, an image at a time, for any number of measures in the same pass.
 
     Args:
-        predict_labels: As in `evaluate`.
-        examples: As in `evaluate`.
-        widths: Widths of the bands in pixels of the examples.
-        around: What the bands lie around, see `boundary.trimaps`.
+        predict: Image, [h, w, c], to labels, integer [h, w], and probabilities or None.
+        examples: Dictionaries with "image", "label", uint8 [h, w], and "filename", bytes, as numpy
+            arrays.
         num_classes: Number of classes.
         ignore_label: Label of the pixels that do not count.
         total: Number of examples, for the progress bar.
     """
-    matrices = np.zeros((1 + len(widths), num_classes, num_classes), np.int64)
     for example in _with_progress(examples, total):
-        label, prediction = example["label"], predict_labels(example["image"])
-        bands = trimaps(label, widths=widths, ignore_label=ignore_label, around=around)
-        counted = [label, *(np.where(band, label, np.uint8(ignore_label)) for band in bands)]
-        for matrix, labels in zip(matrices, counted, strict=True):
-            matrix += confusion_matrix(
-                labels, prediction, num_classes=num_classes, ignore_label=ignore_label
-            )
-    whole, *in_bands = map(scores_from_confusion, matrices)
-    return whole, dict(zip(widths, in_bands, strict=True))
+        image, label = example["image"], example["label"]
+        prediction, probabilities = predict(image)
+        confusion = confusion_matrix(
+            label, prediction, num_classes=num_classes, ignore_label=ignore_label
+        )
+        name = os.fsdecode(example["filename"])
+        yield ScoredImage(name, image, label, prediction, probabilities, confusion)
 
 
 def _with_progress(
@@ -194,18 +240,14 @@ def _compiled(
     return lambda image: compiled(tf.cast(image, tf.float32)).numpy()
 
 
-def _refined_label_predictor(
+def _refined_predictor(
     model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from an image to the probabilities after the CRF, float32 [h, w, classes]."""
     from deeplab_tf import crf
 
     params = inference.crf
     assert params is not None
     crf.compile_kernels()
     predict_probabilities = probability_predictor(model, config, inference, resize=resize)
-
-    def predict_labels(image: np.ndarray) -> np.ndarray:
-        refined = crf.dense_crf(display_rgb(image), predict_probabilities(image), params)
-        return refined.argmax(axis=-1).astype(np.int32)
-
-    return predict_labels
+    return lambda image: crf.dense_crf(display_rgb(image), predict_probabilities(image), params)

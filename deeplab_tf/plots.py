@@ -1,4 +1,4 @@
-"""Charts of a run as PNG files: its curves, and the confusion matrix of a validation.
+"""Charts as PNG files: the curves of a run, and what an evaluation finds.
 
 Matplotlib is imported when something is drawn. Figures are made without pyplot, which would ask for
 a screen, or keep them for ever.
@@ -6,10 +6,14 @@ a screen, or keep them for ever.
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from deeplab_tf.boundary import Border
+from deeplab_tf.calibration import BINS, Reliability
+from deeplab_tf.metrics import SegmentationScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,6 +84,66 @@ def confusion_png(confusion: np.ndarray, class_names: Sequence[str], *, title: s
                 )
     figure.colorbar(colours, fraction=0.04, label="share of the label's pixels")
     axis.set_title(title)
+    return _png(figure)
+
+
+def trimap_png(
+    bands: Mapping[int, SegmentationScores], whole: SegmentationScores, *, around: Border
+) -> bytes:
+    """Draws mean IoU and pixel accuracy over the width of the band (v1, Fig. 5; v3+, Fig. 5).
+
+    Args:
+        bands: Scores by the width in pixels, rising.
+        whole: Those of all pixels, as dashed lines.
+        around: What the bands lie around.
+    """
+    figure = _figure(8, 5)
+    axis = figure.subplots()
+    widths = list(bands)
+    for name, color in (("mean IoU", "tab:blue"), ("pixel accuracy", "tab:orange")):
+        field = name.lower().replace(" ", "_")
+        values = [100 * getattr(scores, field) for scores in bands.values()]
+        axis.plot(widths, values, marker="o", color=color, label=name)
+        axis.axhline(100 * getattr(whole, field), color=color, linestyle="--", linewidth=1)
+    axis.set_xlabel(f"width of the band around {around}, pixels")
+    axis.set_ylabel("% (dashed: all pixels)")
+    axis.set_xlim(0, None)
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right")
+    return _png(figure)
+
+
+def reliability_png(reliability: Reliability) -> bytes:
+    """Draws the accuracy of the pixels of each bin of confidence, and how many there are.
+
+    Bars below the diagonal are of a network that is surer than it is right.
+    """
+    figure = _figure(8, 6)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    filled = np.maximum(reliability.weight, 1)
+    centres = (np.arange(BINS) + 0.5) / BINS
+    shares = reliability.weight / max(reliability.weight.sum(), 1)
+    bars = {"width": 0.9 / BINS, "color": "tab:blue"}
+    above.bar(centres, reliability.correct / filled, label="accuracy", **bars)
+    seen = reliability.weight > 0
+    above.plot(
+        (reliability.confidence / filled)[seen],
+        (reliability.confidence / filled)[seen],
+        "_",
+        color="tab:red",
+        markersize=18,
+        label="mean confidence",
+    )
+    above.plot((0, 1), (0, 1), "--", color="gray", linewidth=1)
+    above.set_ylabel("accuracy")
+    above.set_ylim(0, 1)
+    above.legend(loc="upper left")
+    below.bar(centres, shares, **bars)
+    below.set_ylabel("share of pixels")
+    below.set_xlabel("confidence, the probability of the predicted class")
+    below.set_xlim(0, 1)
+    for axis in (above, below):
+        axis.grid(alpha=0.3)
     return _png(figure)
 
 

@@ -41,3 +41,8 @@ class Summaries:
             for i, picture in enumerate(pictures):
                 tf.summary.image(f"validation/{i}", picture[None])
         self._writer.flush()
+
+    def flush(self) -> None:
+        """Makes what was written so far visible."""
+        if self._writer is not None:
+            self._writer.flush()

@@ -7,8 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from deeplab_tf.boundary import format_trimap_scores, trimap_scores_to_json, trimaps
-from deeplab_tf.evaluation import evaluate, evaluate_trimaps
+from deeplab_tf.boundary import (
+    TrimapScores,
+    format_trimap_scores,
+    trimap_scores_to_json,
+    trimaps,
+)
+from deeplab_tf.evaluation import evaluate
 from deeplab_tf.metrics import scores_from_confusion
 
 WIDTHS = (1, 2, 3, 5, 13)
@@ -82,21 +87,16 @@ def examples(void):
 
 
 def evaluated(void, around, widths=(4, 1)):
-    return evaluate_trimaps(
-        lambda image: image[..., 0].astype(np.int32),
-        examples(void),
-        widths=widths,
-        around=around,
-        num_classes=4,
-        ignore_label=255,
-    )
+    in_bands = TrimapScores(widths, around=around, num_classes=4, ignore_label=255)
+    for example in examples(void):
+        in_bands.add(example["label"], example["image"][..., 0].astype(np.int32))
+    whole = evaluate(lambda image: image[..., 0], examples(void), num_classes=4, ignore_label=255)
+    return whole, in_bands.scores()
 
 
 @pytest.mark.parametrize("around", ["void", "classes"])
 def test_scores_in_bands_equal_counting_by_hand(around):
     whole, bands = evaluated(0.02, around)
-    plain = evaluate(lambda image: image[..., 0], examples(0.02), num_classes=4, ignore_label=255)
-    assert repr(whole) == repr(plain)  # which has equal NaNs
     assert list(bands) == [4, 1]
     for width, scores in bands.items():
         matrix = np.zeros((4, 4), np.int64)

@@ -1,5 +1,7 @@
 """Scores against the reference's recorded ones; the confusion matrix against counting by hand."""
 
+import csv
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from deeplab_tf.metrics import (
     SegmentationScores,
+    confusion_csv,
     confusion_matrix,
     format_class_ious,
     format_scores,
@@ -55,6 +58,24 @@ def test_matrix_equals_counting_by_hand(dtype, num_classes, ignore_label):
     )
     assert matrix.dtype == np.int64
     np.testing.assert_array_equal(matrix, expected)
+
+
+def test_counts_beyond_float32_are_exact():
+    """An image of more pixels than float32 counts one by one, nearly all of one pair."""
+    labels = np.zeros((1 << 12, (1 << 12) + 1025), np.uint8)
+    predictions = labels.copy()
+    predictions[-1, -3:] = 1
+    matrix = confusion_matrix(labels, predictions, num_classes=2, ignore_label=255)
+    np.testing.assert_array_equal(matrix, [[labels.size - 3, 3], [0, 0]])
+    assert labels.size - 3 != int(np.float32(labels.size - 3))
+
+
+def test_an_image_without_pixels_and_a_number():
+    empty = np.zeros((0, 5), np.uint8)
+    assert not confusion_matrix(empty, empty, num_classes=2, ignore_label=255).any()
+    one = np.array(1, np.int64)
+    matrix = confusion_matrix(one, one, num_classes=2, ignore_label=255)
+    np.testing.assert_array_equal(matrix, [[0, 0], [0, 1]])
 
 
 def test_predictions_under_ignored_pixels_do_not_matter():
@@ -109,14 +130,64 @@ def test_a_class_only_predicted_counts_as_zero_in_the_mean():
     assert scores.pixels == (3, 1, 0, 0)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_f1_and_accuracy_equal_their_definitions_pixel_by_pixel(seed):
+    """Precision and recall as scikit-learn defines them, in float64, from the pixels themselves."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([0, 1, 2, 4], 300, p=(0.6, 0.3, 0.05, 0.05))  # 3 and 5 are in no label
+    predictions = np.where(rng.random(300) < 0.6, labels, rng.integers(0, 4, 300))
+    scores = scores_from_confusion(
+        confusion_matrix(labels, predictions, num_classes=6, ignore_label=255)
+    )
+    f1, recall, weighted = {}, {}, 0.0
+    for c in range(6):
+        is_label, is_predicted = labels == c, predictions == c
+        both = (is_label & is_predicted).sum(dtype=float)
+        if is_label.any():
+            recall[c] = both / is_label.sum()
+            weighted += is_label.mean() * both / (is_label | is_predicted).sum()
+        if both:
+            precision = both / is_predicted.sum()
+            f1[c] = 2 * precision * recall[c] / (precision + recall[c])
+        elif is_label.any() or is_predicted.any():
+            f1[c] = 0.0
+    assert scores.mean_f1 == pytest.approx(np.mean(list(f1.values())), rel=1e-12)
+    assert scores.mean_accuracy == pytest.approx(np.mean(list(recall.values())), rel=1e-12)
+    assert scores.frequency_weighted_iou == pytest.approx(weighted, rel=1e-12)
+    np.testing.assert_allclose(scores.accuracy, [recall.get(c, np.nan) for c in range(6)])
+    expected = [f1[c] if (labels == c).any() else np.nan for c in range(6)]
+    np.testing.assert_allclose(scores.f1, expected)
+    assert f1[3] == 0  # predicted, in no label: in the mean it counts as 0
+    assert 5 not in f1
+
+
+def test_the_matrix_as_csv():
+    matrix = np.array([[5, 1], [0, 7]])
+    text = confusion_csv(matrix, ['road, "wet"', "sky"])
+    head, *rows = csv.reader(text.splitlines())
+    assert head == ["label \\ predicted", 'road, "wet"', "sky"]
+    assert [row[0] for row in rows] == head[1:]
+    np.testing.assert_array_equal([list(map(int, row[1:])) for row in rows], matrix)
+
+
 def test_no_pixels_have_no_score():
     scores = scores_from_confusion(np.zeros((3, 3), np.int64))
     assert math.isnan(scores.mean_iou) and math.isnan(scores.pixel_accuracy)
+    assert math.isnan(scores.mean_f1) and math.isnan(scores.mean_accuracy)
+    assert math.isnan(scores.frequency_weighted_iou)
     assert scores_to_json(scores, "abc")["mean_iou"] is None
 
 
 SCORES = SegmentationScores(
-    mean_iou=0.25, iou=(0.5, math.nan), pixel_accuracy=0.75, pixels=(300, 0)
+    mean_iou=0.25,
+    iou=(0.5, math.nan),
+    pixel_accuracy=0.75,
+    pixels=(300, 0),
+    mean_accuracy=0.625,
+    accuracy=(0.625, math.nan),
+    frequency_weighted_iou=0.5,
+    mean_f1=0.125,
+    f1=(0.25, math.nan),
 )
 
 
@@ -129,6 +200,9 @@ def test_table_shows_each_class():
         "-------------------------------",
         "mean IoU        0.2500",
         "pixel accuracy  0.7500",
+        "mean accuracy   0.6250",
+        "mean F1 (Dice)  0.1250",
+        "weighted IoU    0.5000",
         "-: in no label. If it was predicted somewhere, the mean counts it as 0.",
     ]
     assert format_scores(SCORES, ["road", "bird"]).splitlines() == expected
@@ -141,15 +215,18 @@ def test_json_has_null_for_nan():
     assert json.loads(text) == {
         "mean_iou": 0.25,
         "pixel_accuracy": 0.75,
+        "mean_accuracy": 0.625,
+        "mean_f1": 0.125,
+        "frequency_weighted_iou": 0.5,
         "classes": [
-            {"name": "road", "iou": 0.5, "pixels": 300},
-            {"name": "bird", "iou": None, "pixels": 0},
+            {"name": "road", "iou": 0.5, "f1": 0.25, "accuracy": 0.625, "pixels": 300},
+            {"name": "bird", "iou": None, "f1": None, "accuracy": None, "pixels": 0},
         ],
     }
 
 
 def test_class_ious_come_in_columns():
-    scores = SegmentationScores(0.5, (0.5, math.nan, 0.25, 1.0, 0.0), 0.5, (1, 0, 1, 1, 1))
+    scores = dataclasses.replace(SCORES, iou=(0.5, math.nan, 0.25, 1.0, 0.0))
     names = ("sky", "traffic light", "road", "car", "tree")
     assert format_class_ious(scores, names, width=55).splitlines() == [
         "  sky           0.5000   car           1.0000",
@@ -161,7 +238,7 @@ def test_class_ious_come_in_columns():
 
 def test_of_many_classes_the_lowest_ious_are_shown():
     iou = (0.9, math.nan, 0.1, 0.5, 0.2, 0.8)
-    scores = SegmentationScores(0.5, iou, 0.5, (1, 0, 1, 1, 1, 1))
+    scores = dataclasses.replace(SCORES, iou=iou)
     assert format_class_ious(scores, "abcdef", limit=3).splitlines() == [
         "  the 3 lowest of 6 classes:",
         "  c 0.1000   d 0.5000   e 0.2000",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from absl import app, logging
 
 from deeplab_tf.cli.commands import (
+    compare,
     crf_search,
     evaluate,
     export,
@@ -23,6 +24,7 @@ from deeplab_tf.cli.flag_table import define_flags, report_obsolete_flags
 from deeplab_tf.data.records import READ_ERRORS, error_words
 
 __all__ = [
+    "compare",
     "crf_search",
     "evaluate",
     "export",
@@ -34,22 +36,25 @@ __all__ = [
 ]
 
 
-def run(main: Callable[[], None], script: str) -> None:
+def run(main: Callable[..., None], script: str, *, paths: int = 0) -> None:
     """Runs a script: bad input ends it with one message and exit code 1, without a traceback.
 
     Args:
-        main: Reads the flags and does the work.
+        main: Reads the flags and does the work; its arguments are the paths.
         script: Name of the script, whose flags are defined.
+        paths: Number of paths that the script takes besides flags.
     """
     define_flags(script)
 
     def checked_main(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # absl.app would let TensorFlow tell its life
         try:
-            if len(argv) > 1:
+            if not paths and len(argv) > 1:
                 raise ValueError(f"Unknown arguments {argv[1:]}: expected --flag=value only.")
+            if len(argv) - 1 != paths:
+                raise ValueError(f"Found the arguments {argv[1:]}: expected {paths} paths.")
             report_obsolete_flags(script)
-            main()
+            main(*argv[1:])
         except KeyboardInterrupt:
             sys.exit(130)
         except (ValueError, OSError, FloatingPointError, ImportError, *READ_ERRORS) as error:

@@ -180,7 +180,10 @@ _SKIP_CORRUPT = Flag(
 _MASTER = Flag("master", "string", "", "there are no TensorFlow sessions", OBSOLETE)
 _BATCH = "images, which may differ in size, are predicted one by one"
 _WATCH = Flag(
-    "eval_interval_secs", "integer", 300, "Least seconds between two checkpoints that are taken up."
+    "eval_interval_secs",
+    "integer",
+    300,
+    "Evaluate checkpoints as they appear, at least so many seconds apart.",
 )
 _SCALES = "Scale of the image; give several times. Probabilities are averaged."
 _FLIP = Flag("add_flipped_images", "boolean", False, "Average in the mirrored image too.")
@@ -474,6 +477,39 @@ _SCORED = (
     Flag("eval_scales", "multi_float", (1.0,), _SCALES),
     _FLIP,
 )
+# What eval.py measures besides, and how long it watches a run.
+_MEASURES = (
+    Flag("boundary_iou", "boolean", False, "Also score the outlines of the classes.", OWN),
+    Flag(
+        "calibration",
+        "boolean",
+        False,
+        "Also compare the probabilities with how often they are right, and fit a temperature.",
+        OWN,
+    ),
+    Flag(
+        "report",
+        "boolean",
+        False,
+        "Write an HTML report, which takes --boundary_iou, --calibration and --trimap_widths along "
+        "(docs/evaluation.md).",
+        OWN,
+    ),
+    Flag(
+        "report_images",
+        "integer",
+        12,
+        "Images of the report: the worst, and as many random ones.",
+        OWN,
+    ),
+    Flag(
+        "eval_timeout_secs",
+        "integer",
+        7200,
+        "Seconds without a new checkpoint that end the watching of a run; 0: any number.",
+        OWN,
+    ),
+)
 EVAL = (
     *_COMMON,
     *_SCORED,
@@ -498,10 +534,12 @@ EVAL = (
         "max_number_of_evaluations",
         "integer",
         0,
-        "Checkpoints to evaluate as they appear; 0: without end. Not given: the newest, once.",
+        "Checkpoints to evaluate as they appear; 0: until the run ends. Neither this nor "
+        "--eval_interval_secs given: the newest, once.",
         MAPPED,
     ),
     _WATCH,
+    *_MEASURES,
     Flag("eval_batch_size", "integer", 1, _BATCH, OBSOLETE),
     _QUANTIZE,
     _MASTER,
@@ -580,6 +618,7 @@ EXPORT = (
     Flag("save_inference_graph", "boolean", False, "Beside a frozen graph, the graph as text."),
     _QUANTIZE,
 )
+COMPARE = (Flag("json", "string", None, "File to write the comparison to, for scripts.", OWN),)
 MODEL_INFO = (
     *MODEL,
     Flag("preset", "enum", None, "Named network, which others change.", OWN, tuple(PRESETS)),
@@ -678,6 +717,7 @@ SCRIPTS = {
     "model_info": MODEL_INFO,
     "crf": CRF_SEARCH,
     "pretrain": PRETRAIN,
+    "compare": COMPARE,
 }
 _REQUIRED = {
     "train.py": ("dataset_dir", "train_logdir"),
@@ -687,6 +727,7 @@ _REQUIRED = {
     "model_info": (),
     "crf": ("checkpoint_dir", "dataset_dir"),
     "pretrain": ("train_logdir",),
+    "compare": (),
 }
 # Required flags that another one makes unnecessary, and its value that does.
 _NOT_REQUIRED_WITH: dict[str, dict[str, tuple[str, Any]]] = {

@@ -1,7 +1,6 @@
 """What the flags name: records, splits, checkpoints and the networks in them."""
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -102,23 +101,41 @@ def validation_split(info: DatasetInfo) -> str | None:
         return None
 
 
-def checkpoints(path: str) -> Iterator[str]:
-    """The newest checkpoint; or, with --max_number_of_evaluations, those that appear from now on.
+def watching() -> bool:
+    """Whether checkpoints are to be evaluated as they appear, not the newest one, once."""
+    return given("max_number_of_evaluations") or given("eval_interval_secs")
 
-    Differs: without that flag the reference waits for new checkpoints for ever.
+
+def checkpoints(path: str) -> Iterator[str]:
+    """The newest checkpoint; or, while `watching`, those that appear from now on.
+
+    Differs: the reference always waits for new checkpoints, and for ever.
     """
-    watch, wanted = given("max_number_of_evaluations"), FLAGS.max_number_of_evaluations
-    done, last = 0, None
-    while not done or (watch and (wanted <= 0 or done < wanted)):
-        started = time.monotonic()
-        while (checkpoint := located(path)) == last:
-            if not os.path.isdir(path):
-                return  # there will be no other one
-            time.sleep(1)
-        yield checkpoint
-        done, last = done + 1, checkpoint
-        if watch and done != wanted:
-            time.sleep(max(0.0, FLAGS.eval_interval_secs - (time.monotonic() - started)))
+    from deeplab_tf.new_checkpoints import new_checkpoints, step_of
+
+    if not watching():
+        yield located(path)
+        return
+    for name in ("eval_interval_secs", "eval_timeout_secs"):
+        if getattr(FLAGS, name) < 0:
+            raise ValueError(f"--{name}={getattr(FLAGS, name)}: expected 0 or more.")
+
+    def is_last(checkpoint: str) -> bool:
+        if not os.path.isdir(path):
+            return True
+        folder = os.path.dirname(checkpoint)
+        if not os.path.isfile(os.path.join(folder, FILENAME)):
+            return False
+        steps = ModelCard.load(folder).train.training_number_of_steps
+        return (step_of(checkpoint) or 0) >= steps
+
+    yield from new_checkpoints(
+        lambda: located(path),
+        interval_secs=FLAGS.eval_interval_secs,
+        timeout_secs=FLAGS.eval_timeout_secs,
+        wanted=max(0, FLAGS.max_number_of_evaluations),
+        is_last=is_last,
+    )
 
 
 def located(path: str) -> str:
@@ -133,18 +150,24 @@ def located(path: str) -> str:
 
 def load_model(card: ModelCard, checkpoint: str) -> Any:
     """The network of a card with the weights of a checkpoint."""
-    from deeplab_tf import weights
     from deeplab_tf.deeplab import build_deeplab
     from deeplab_tf.evaluation import network_config
 
     model = build_deeplab(network_config(card.model, card.inference))
+    load_weights(model, card, checkpoint)
+    return model
+
+
+def load_weights(model: Any, card: ModelCard, checkpoint: str) -> None:
+    """Gives a network the weights of a checkpoint, and says what they are."""
+    from deeplab_tf import weights
+
     if weights.is_of_a_run(checkpoint):
         weights.load_weights(model, checkpoint)
         if card.train.ema_decay > 0:
             print(f"Weights are averages over the steps (ema_decay {card.train.ema_decay:g}).")
     else:
         print(weights.load_tf1_checkpoint(model, checkpoint))
-    return model
 
 
 def scores_folder(checkpoint: str) -> str:
