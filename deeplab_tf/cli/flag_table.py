@@ -202,6 +202,34 @@ _CRF = (
     ),
     _CRF_PARAMS,
 )
+# Images that are too large to be seen at once.
+_TILES = (
+    Flag(
+        "tile_size",
+        "list",
+        None,
+        "Height,width that the network sees at once at most; larger images are predicted tile by "
+        "tile (docs/prediction.md).",
+        OWN,
+    ),
+    Flag(
+        "tile_overlap",
+        "integer",
+        None,
+        "Pixels that neighbouring tiles share. Not given: what the network's receptive field needs "
+        "to give exactly what the whole image gives.",
+        OWN,
+    ),
+    Flag(
+        "tile_image_level",
+        "enum",
+        "exact",
+        "Means over the image, such as image pooling: taken over all tiles, in one more pass; of a "
+        "reduced image; or of each tile alone.",
+        OWN,
+        ("exact", "reduced", "tile"),
+    ),
+)
 _CROP = "Least height,width to pad to. Not given: as the model card says. Larger images are fine."
 # What a training image goes through, which vis.py can show; the reference has it in train.py alone.
 _NAMED_RUNS = (
@@ -260,6 +288,7 @@ PREDICTIONS_ONLY = (
     "add_flipped_images",
     "crf",
     "crf_params",
+    *(flag.name for flag in _TILES),
     "also_save_raw_predictions",
 )
 
@@ -478,6 +507,7 @@ EVAL = (
     *_SCORED,
     _SKIP_CORRUPT,
     *_CRF,
+    *_TILES,
     Flag(
         "trimap_widths",
         "multi_integer",
@@ -528,6 +558,7 @@ VIS = (
     Flag("eval_scales", "multi_float", (1.0,), _SCALES),
     _FLIP,
     *_CRF,
+    *_TILES,
     Flag(
         "colormap_type",
         "enum",
