@@ -37,7 +37,7 @@ def image_predictor(
         predict,
         model,
         output_stride=config.output_stride,
-        **_prediction_options(config, inference, resize=resize),
+        **prediction_options(config, inference, resize=resize),
     )
 
 
@@ -57,14 +57,14 @@ def tiled_predictor(
         image_level=inference.tile_image_level,
         compile_call=lambda call: tf.function(call, reduce_retracing=True),
     )
-    options = _prediction_options(config, inference, resize=resize)
+    options = prediction_options(config, inference, resize=resize)
     return functools.partial(predict_tiled, network, **options), network.seams
 
 
-def _prediction_options(
-    config: ModelConfig, inference: InferenceConfig, *, resize: bool
+def prediction_options(
+    config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
 ) -> dict[str, Any]:
-    """The arguments that `inference.predict` and `tiling.predict_tiled` share."""
+    """Arguments that `inference.predict` and `tiling.predict_tiled` share, by those given here."""
     resized_size = None
     if resize and inference.min_resize_value is not None:
         resized_size = functools.partial(

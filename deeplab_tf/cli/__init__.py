@@ -10,11 +10,28 @@ from collections.abc import Callable, Sequence
 
 from absl import app, logging
 
-from deeplab_tf.cli.commands import crf_search, evaluate, export, model_info, train, visualize
+from deeplab_tf.cli.commands import (
+    crf_search,
+    evaluate,
+    export,
+    model_info,
+    predict,
+    train,
+    visualize,
+)
 from deeplab_tf.cli.flag_table import define_flags, report_obsolete_flags
 from deeplab_tf.data.records import READ_ERRORS, error_words
 
-__all__ = ["crf_search", "evaluate", "export", "model_info", "run", "train", "visualize"]
+__all__ = [
+    "crf_search",
+    "evaluate",
+    "export",
+    "model_info",
+    "predict",
+    "run",
+    "train",
+    "visualize",
+]
 
 
 def run(main: Callable[[], None], script: str) -> None:

@@ -231,6 +231,14 @@ _TILES = (
     ),
 )
 _CROP = "Least height,width to pad to. Not given: as the model card says. Larger images are fine."
+_COLORMAP = Flag(
+    "colormap_type",
+    "enum",
+    "pascal",
+    "Colours; not given: those of the data set.",
+    MAPPED,
+    ("pascal", "cityscapes", "ade20k"),
+)
 # What a training image goes through, which vis.py can show; the reference has it in train.py alone.
 _NAMED_RUNS = (
     Flag("preset", "enum", None, "Named network, which others change.", OWN, tuple(PRESETS)),
@@ -559,14 +567,7 @@ VIS = (
     _FLIP,
     *_CRF,
     *_TILES,
-    Flag(
-        "colormap_type",
-        "enum",
-        "pascal",
-        "Colours; not given: those of the data set.",
-        MAPPED,
-        ("pascal", "cityscapes", "ade20k"),
-    ),
+    _COLORMAP,
     Flag("also_save_raw_predictions", "boolean", False, "Also write label ids as grey PNGs."),
     Flag(
         "max_number_of_iterations",
@@ -610,6 +611,57 @@ EXPORT = (
     Flag("save_inference_graph", "boolean", False, "Beside a frozen graph, the graph as text."),
     _QUANTIZE,
 )
+PREDICT = (
+    *MODEL,
+    *RESIZE,
+    Flag("checkpoint_dir", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
+    replace(_DATASET, help="Data set of a TF1 checkpoint, for its class names.", origin=OWN),
+    Flag(
+        "input",
+        "multi_string",
+        None,
+        "Image or video file, folder, pattern, or camera:0; give several times.",
+        OWN,
+    ),
+    Flag(
+        "output_dir",
+        "string",
+        None,
+        "Folder for the predictions; the same command goes on in one that was stopped.",
+        OWN,
+    ),
+    Flag(
+        "outputs",
+        "list",
+        "mask,overlay",
+        "What to write: mask, color, overlay, ids and probabilities (docs/prediction.md).",
+        OWN,
+    ),
+    Flag(
+        "id_map",
+        "list",
+        None,
+        "What --outputs=ids has in place of each class. Not given: Cityscapes' label ids for its "
+        "classes, else their numbers.",
+        OWN,
+    ),
+    Flag(
+        "skip_corrupt",
+        "boolean",
+        False,
+        "Leave out and list files that cannot be read; false: the first one is an error.",
+        OWN,
+    ),
+    Flag("batch_size", "integer", 1, "Images in one call of the network.", OWN),
+    Flag("max_megapixels", "float", 178.956970, "Largest image that is read.", OWN),
+    Flag("max_frames", "integer", None, "Frames of a video or camera; none: to its end.", OWN),
+    Flag("crop_size", "list", "513,513", _CROP, OWN),
+    Flag("eval_scales", "multi_float", (1.0,), _SCALES),
+    _FLIP,
+    *_CRF,
+    *_TILES,
+    _COLORMAP,
+)
 MODEL_INFO = (
     *MODEL,
     Flag("preset", "enum", None, "Named network, which others change.", OWN, tuple(PRESETS)),
@@ -632,6 +684,7 @@ SCRIPTS = {
     "eval.py": EVAL,
     "vis.py": VIS,
     "export_model.py": EXPORT,
+    "predict.py": PREDICT,
     "model_info": MODEL_INFO,
     "crf": CRF_SEARCH,
 }
@@ -640,6 +693,7 @@ _REQUIRED = {
     "eval.py": ("checkpoint_dir", "dataset_dir"),
     "vis.py": ("checkpoint_dir", "vis_logdir"),
     "export_model.py": ("checkpoint_path", "export_path"),
+    "predict.py": ("checkpoint_dir", "input", "output_dir"),
     "model_info": (),
     "crf": ("checkpoint_dir", "dataset_dir"),
 }

@@ -4,7 +4,8 @@ from deeplab_tf.cli.commands.crf_search import crf_search
 from deeplab_tf.cli.commands.evaluate import evaluate
 from deeplab_tf.cli.commands.export import export
 from deeplab_tf.cli.commands.model_info import model_info
+from deeplab_tf.cli.commands.predict import predict
 from deeplab_tf.cli.commands.train import train
 from deeplab_tf.cli.commands.visualize import visualize
 
-__all__ = ["crf_search", "evaluate", "export", "model_info", "train", "visualize"]
+__all__ = ["crf_search", "evaluate", "export", "model_info", "predict", "train", "visualize"]
