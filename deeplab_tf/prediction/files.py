@@ -80,10 +80,9 @@ def predict_files(
         written: deque[Future[np.ndarray]] = deque()
         try:
             for batch in _batches(images, batch_size):
+                names_of_batch, pixels = zip(*batch, strict=True)
                 for name, predicted in zip(
-                    (name for name, _ in batch),
-                    predictor([image for _, image in batch]),
-                    strict=True,
+                    names_of_batch, _predicted(predictor, names_of_batch, pixels), strict=True
                 ):
                     written.append(writers.submit(_write, folder, name, predicted, style))
                 while len(written) > _BEHIND:
@@ -91,6 +90,15 @@ def predict_files(
         finally:
             while written:
                 _count(written.popleft(), work, bar)
+
+
+def _predicted(
+    predictor: Predictor, names: Sequence[str], images: Sequence[np.ndarray]
+) -> list[Predicted]:
+    try:
+        return predictor(images)
+    except ValueError as error:
+        raise ValueError(f"{', '.join(names)}: {error}") from error
 
 
 def _not_done(

@@ -44,6 +44,7 @@ class PredictionFolder:
         with resumable_sibling(self.path) as held:
             try:
                 self._check(json.loads(json.dumps({**settings, "outputs": self.outputs})))
+                self._remove_partial_files()
                 yield
             finally:
                 shutil.rmtree(held, ignore_errors=True)
@@ -66,6 +67,16 @@ class PredictionFolder:
             )
         else:
             path.unlink(missing_ok=True)
+
+    def _remove_partial_files(self) -> None:
+        """Removes what a run that was killed was about to write."""
+        for output in self.outputs:
+            for pattern in (".*.tmp", ".partial-*"):
+                for path in list((self.path / output).rglob(pattern)):
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
 
     def _check(self, settings: dict[str, Any]) -> None:
         file = self.path / SETTINGS

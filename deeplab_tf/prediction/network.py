@@ -1,5 +1,6 @@
 """A network with its settings, as a function from a few images to what it says of them."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -30,6 +31,8 @@ def batch_predictor(
         model: The network of `card.model`, with its weights.
         card: What the network is, and how images meet it.
         with_probabilities: Whether they are needed.
+
+    The function raises ValueError if memory is not enough.
     """
     crf = card.inference.crf
     needed = with_probabilities or crf is not None
@@ -42,9 +45,18 @@ def batch_predictor(
         predict = _refined(predict, crf)
 
     def predictor(images: Sequence[np.ndarray]) -> list[Predicted]:
+        try:
+            predictions = predict(images)
+        except tf.errors.ResourceExhaustedError as error:
+            height, width = max((image.shape[:2] for image in images), key=math.prod)
+            raise ValueError(
+                f"An image of {width}x{height} pixels (width x height) is more than memory holds: "
+                "let the network see it in tiles (--tile_size=1025,1025), or fewer images at once "
+                "(--batch_size)."
+            ) from error
         return [
             Predicted(image, labels, probabilities if with_probabilities else None)
-            for image, (labels, probabilities) in zip(images, predict(images), strict=True)
+            for image, (labels, probabilities) in zip(images, predictions, strict=True)
         ]
 
     return predictor, seams

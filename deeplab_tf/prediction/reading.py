@@ -11,8 +11,9 @@ from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.data.faults import FaultyFileError
 from deeplab_tf.image_files import read_input
 
-# The most that Pillow opens without being told to.
-MAX_PIXELS = 178_956_970
+# The most that Pillow opens without being told to; and what a network of the usual width can see
+# at once in some 10 GB.
+MAX_PIXELS, MAX_PIXELS_WHOLE = 178_956_970, 25_000_000
 _OVERHEAD = 2**20  # bytes of a file beside its pixels
 
 
@@ -98,7 +99,8 @@ def _check_pixels(path: str | os.PathLike[str], width: int, height: int, max_pix
     if width * height > max_pixels:
         raise FaultyFileError(
             f"{path}: is of {width}x{height} pixels (width x height), {width * height / 1e6:.0f} "
-            f"megapixels; at most {max_pixels / 1e6:.0f} are read, --max_megapixels allows more",
+            f"megapixels; at most {max_pixels / 1e6:.0f} are read, in tiles (--tile_size) "
+            f"{MAX_PIXELS / 1e6:.0f}, and --max_megapixels sets another limit",
             "image-is-too-large",
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from deeplab_tf.config import InferenceConfig
 from deeplab_tf.data import channels
 from deeplab_tf.data.augment import resize_to_range_size
 from deeplab_tf.image_files import find_images
@@ -121,7 +122,7 @@ def predict_inputs(
     style: Style,
     batch_size: int = 1,
     skip_corrupt: bool = False,
-    max_pixels: int = reading.MAX_PIXELS,
+    max_pixels: int | None = None,
     max_frames: int | None = None,
 ) -> PredictionReport:
     """Predicts all inputs and writes what is asked for of each, below `output_dir`.
@@ -139,7 +140,7 @@ def predict_inputs(
         style: Colours and ids.
         batch_size: Images in one call of the network; those that are padded to one size share it.
         skip_corrupt: Whether files that cannot be read are left out and listed, not an error.
-        max_pixels: Largest size of an image, see `reading.read_bounded`.
+        max_pixels: Largest size of an image, see `reading.read_bounded`; None for `pixel_limit`.
         max_frames: Where videos stop; None for their end.
 
     Raises:
@@ -169,7 +170,7 @@ def predict_inputs(
                 functools.partial(
                     reading.read_bounded,
                     info=card.dataset,
-                    max_pixels=max_pixels,
+                    max_pixels=max_pixels or pixel_limit(card.inference),
                     resized_size=_resized_size(card),
                 ),
                 folder=folder,
@@ -194,6 +195,11 @@ def predict_inputs(
     pixels = tuple(work.pixels.tolist())
     summary = VisualizationSummary(work.predicted, card.dataset.class_names, pixels)
     return PredictionReport(summary, work.done_before, work.left_out, seams)
+
+
+def pixel_limit(inference: InferenceConfig) -> int:
+    """Pixels of an image that memory is likely to be enough for."""
+    return reading.MAX_PIXELS if inference.tile_size else reading.MAX_PIXELS_WHOLE
 
 
 def weights_digest(checkpoint: str) -> str:

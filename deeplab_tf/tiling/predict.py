@@ -56,7 +56,7 @@ def predict_tiled(
         mean_pixel: As in `inference.predict`, like all that follow.
         crop_size: Least height and width to pad to.
         resized_size: Height and width of the image to those the network is to see it at.
-        scales: Multiples of 1/16 at the finest, or other simple fractions.
+        scales: Fractions whose denominators are 16 or less, such as 0.75.
         flip: Whether the mirror image is averaged in.
         upsampled_logits: Whether labels are chosen at full size.
         with_probabilities: Whether they are needed, in full size.

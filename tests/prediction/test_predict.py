@@ -6,7 +6,11 @@ import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
+import time
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,18 +18,26 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from deeplab_tf import InferenceConfig
 from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.optimizers import MomentumOptimizer
-from deeplab_tf.prediction import files, video
+from deeplab_tf.prediction import files, network, video
 from deeplab_tf.prediction.folder import PredictionFolder, input_root, output_names
 from deeplab_tf.prediction.outputs import Predicted, Style
-from deeplab_tf.prediction.reading import own_pixel_limit, read_bounded
+from deeplab_tf.prediction.reading import (
+    MAX_PIXELS,
+    MAX_PIXELS_WHOLE,
+    own_pixel_limit,
+    read_bounded,
+)
+from deeplab_tf.prediction.run import pixel_limit
 from deeplab_tf.visualization import overlay
 from deeplab_tf.weights import training_checkpoint
 from tests import tiny_run
 from tests.test_cli import run, succeed
 
+ROOT = Path(__file__).parents[2]
 PALETTE = tiny_run.INFO.palette
 
 
@@ -206,6 +218,46 @@ def test_tiles_by_flags(place, tmp_path):
     assert done.code == 1 and "receptive field" in done.err
 
 
+def test_a_killed_run_goes_on_to_the_same_end(place, tmp_path):
+    """Killed while it writes: what has its name is whole, and the rest is made up for."""
+    (tmp_path / "photos").mkdir()
+    for i in range(40):
+        Image.fromarray(tiny_run.scene(i)[0]).save(tmp_path / f"photos/{i:02d}.png")
+    shutil.copytree(place / "run", tmp_path / "run")
+    arguments = predict_arguments(tmp_path)
+    command = [sys.executable, ROOT / "predict.py", *arguments]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    overlays = tmp_path / "out/overlay"
+    while killed.poll() is None and not (overlays.is_dir() and len(list(overlays.iterdir())) > 5):
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    done = [path for path in overlays.iterdir() if not path.name.startswith(".")]
+    assert 0 < len(done) < 40
+    before = {path: path.stat().st_mtime_ns for path in done}
+    (overlays / ".39.jpg.123.tmp").write_bytes(b"half")
+    printed = succeed("predict.py", *arguments)
+    assert f"{len(done)} files were there" in printed
+    assert {path: path.stat().st_mtime_ns for path in done} == before
+    succeed("predict.py", *predict_arguments(tmp_path, out="at_once"))
+    for kind in ("mask", "overlay"):
+        at_once = {path.name: path.read_bytes() for path in (tmp_path / "at_once" / kind).iterdir()}
+        assert len(at_once) == 40
+        assert {p.name: p.read_bytes() for p in (tmp_path / "out" / kind).iterdir()} == at_once
+
+
+def test_too_little_memory_names_the_image_and_what_helps(monkeypatch):
+    card = tiny_run.card()
+    predictor, _ = network.batch_predictor(tiny_run.random_network(), card)
+
+    def exhausted(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    monkeypatch.setattr(network, "predict_each", exhausted)
+    with pytest.raises(ValueError, match=r"b/c: An image of 6x5 pixels .*--tile_size="):
+        files._predicted(predictor, ["b/c"], [np.zeros((5, 6, 3), np.uint8)])
+
+
 # --- names ----------------------------------------------------------------------------------------
 
 
@@ -302,6 +354,7 @@ HOSTILE = {
     "truncated.jpg": (encoded(PHOTO, "JPEG")[:-200], "damaged or truncated"),
     "truncated.png": (encoded(PHOTO, "PNG")[:-20], "damaged or truncated"),
     "bomb.png": (png_of_size(60000, 60000), "is of 60000x60000 pixels"),
+    "large.png": (png_of_size(6000, 5000), "at most 25 are read, in tiles (--tile_size) 179"),
     "bomb_line.png": (png_of_size(2**31 - 1, 1), "2147483647x1 pixels"),
     "floats.tif": (encoded(PHOTO[..., 0].astype(np.float32), "TIFF"), "an image of floats"),
     "cmyk.jpg": (saved(Image.fromarray(PHOTO).convert("CMYK"), "JPEG"), (20, 30)),
@@ -368,7 +421,7 @@ def test_wrong_channels_are_named(hostile, tmp_path):
 
 def test_sizes_are_bounded(tmp_path):
     Image.fromarray(PHOTO).save(tmp_path / "photo.png")
-    with own_pixel_limit(), pytest.raises(ValueError, match="--max_megapixels allows more"):
+    with own_pixel_limit(), pytest.raises(ValueError, match="--max_megapixels sets another limit"):
         read_bounded(tmp_path / "photo.png", info=tiny_run.INFO, max_pixels=599)
     assert read_bounded(tmp_path / "photo.png", info=tiny_run.INFO, max_pixels=600).any()
     with open(tmp_path / "sparse.png", "wb") as file:
@@ -383,6 +436,12 @@ def test_sizes_are_bounded(tmp_path):
     assert read_bounded(tmp_path / "pages.tif", info=many, max_pixels=600).shape == (20, 30, 50)
     with pytest.raises(ValueError, match="has 50 pages"):
         read_bounded(tmp_path / "pages.tif", info=tiny_run.INFO, max_pixels=600)
+
+
+def test_tiles_allow_larger_images():
+    card = tiny_run.card()
+    assert pixel_limit(card.inference) == MAX_PIXELS_WHOLE
+    assert pixel_limit(InferenceConfig(tile_size=(769, 769))) == MAX_PIXELS
 
 
 def test_an_unreadable_file_is_named(tmp_path):

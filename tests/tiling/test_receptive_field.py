@@ -1,6 +1,8 @@
 """Receptive fields against the gradient of a network that lets no pixel's influence cancel out."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,8 +11,10 @@ import tensorflow as tf
 
 from deeplab_tf import ModelConfig, build_deeplab
 from deeplab_tf.tiling import receptive_field
+from deeplab_tf.tiling.plan import tile_axis
 from tests import tiny_run
 
+DOC = Path(__file__).parents[2] / "docs/prediction.md"
 V1 = ModelConfig(
     "vgg_16",
     num_classes=2,
@@ -121,6 +125,19 @@ def test_means_over_the_image_are_named_and_not_counted():
     gated = receptive_field(build_deeplab(ModelConfig("mobilenet_v3_small_seg", num_classes=2)))
     assert len(gated.image_level) == 10
     assert gated.image_level[-1] == "image_pooling.mean"
+
+
+@pytest.mark.slow
+def test_documented_sizes():
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \|$", DOC.read_text(), re.MULTILINE)
+    assert len(rows) == 9
+    for name, size, tile in rows:
+        field = receptive_field(build_deeplab(ModelConfig.from_preset(name)))
+        assert field.height.size == int(size), name
+        options = {"overlap": None, "field": field.height, "unit": field.unit}
+        assert tile_axis(size=int(tile), **options).size == int(tile)
+        with pytest.raises(ValueError, match=f"at least {tile}"):
+            tile_axis(size=int(tile) - 1, **options)
 
 
 def test_an_unknown_layer_is_an_error():

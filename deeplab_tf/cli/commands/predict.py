@@ -1,5 +1,7 @@
 """What predict.py does: predictions of image files and videos, written as files."""
 
+from typing import Any
+
 from absl import flags
 
 from deeplab_tf.cli import cards, inputs
@@ -15,10 +17,11 @@ def predict() -> None:
     from deeplab_tf import prediction
 
     outputs = _outputs()
-    if FLAGS.batch_size < 1 or FLAGS.max_megapixels < 1:
-        raise ValueError("--batch_size and --max_megapixels: expected 1 or more.")
-    if FLAGS.max_frames is not None and FLAGS.max_frames < 1:
-        raise ValueError(f"--max_frames={FLAGS.max_frames}: expected 1 or more.")
+    for name in ("batch_size", "max_megapixels", "max_frames"):
+        value: Any = FLAGS[name].value
+        if given(name) and value < 1:
+            raise ValueError(f"--{name}={value}: expected 1 or more.")
+    megapixels = FLAGS.max_megapixels
     checkpoint = inputs.located(FLAGS.checkpoint_dir)
     card = cards.card_of(checkpoint, FLAGS.checkpoint_dir, crop_flag="crop_size")
     # Bad input is found before the network is built.
@@ -35,7 +38,7 @@ def predict() -> None:
         style=style,
         batch_size=FLAGS.batch_size,
         skip_corrupt=FLAGS.skip_corrupt,
-        max_pixels=int(FLAGS.max_megapixels * 1e6),
+        max_pixels=None if megapixels is None else int(megapixels * 1e6),
         max_frames=FLAGS.max_frames,
     )
     print(report)
