@@ -65,10 +65,10 @@ def predict_tiled(
         ValueError: A scale is no simple fraction.
     """
     original_size = image.shape[:2]
-    image = image.astype(np.float32)
     if resized_size is not None:
-        sides = resized_size(*original_size)
-        image = ops.convert_to_numpy(resize_bilinear(image[None], *map(int, sides)))[0]
+        sides = map(int, resized_size(*original_size))
+        resized = resize_bilinear(image[None].astype(np.float32), *sides)
+        image = ops.convert_to_numpy(resized)[0]
     height, width = image.shape[:2]
     padded = _padded(image, mean_pixel, crop_size or (1, 1), _unit(network, scales))
     if tuple(scales) == (1.0,) and not flip and not upsampled_logits:
@@ -82,8 +82,8 @@ def predict_tiled(
     if resized_size is not None:
         labels = ops.convert_to_numpy(resize_nearest(labels[None], *original_size))[0]
         if probabilities is not None:
-            resized = resize_bilinear(probabilities[None], *original_size)
-            probabilities = ops.convert_to_numpy(resized)[0]
+            upsampled = resize_bilinear(probabilities[None], *original_size)
+            probabilities = ops.convert_to_numpy(upsampled)[0]
     return TiledPrediction(labels, probabilities)
 
 
