@@ -18,6 +18,7 @@ from deeplab_tf.data.augment import resize_to_range_size
 from deeplab_tf.data.channels import display_rgb
 from deeplab_tf.inference import Prediction, predict
 from deeplab_tf.metrics import SegmentationScores, confusion_matrix, scores_from_confusion
+from deeplab_tf.tiling import Seams, TiledNetwork, TiledPrediction, predict_tiled
 
 
 def image_predictor(
@@ -29,9 +30,41 @@ def image_predictor(
         model: The network of `config`, with its weights. Where images are seen at several scales
             or flipped, it must have no image pyramid (`network_config`).
         config: What the network is.
-        inference: How images meet it.
+        inference: How images meet it; each as a whole, whatever its `tile_size`.
         resize: False for images that come resized to range already, as those of records do.
     """
+    return functools.partial(
+        predict,
+        model,
+        output_stride=config.output_stride,
+        **prediction_options(config, inference, resize=resize),
+    )
+
+
+def tiled_predictor(
+    model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
+) -> tuple[Callable[..., TiledPrediction], Seams]:
+    """A function from an image, [h, w, c], to its prediction tile by tile; and its tiles' seams.
+
+    It also takes `with_probabilities`, see `tiling.predict_tiled`; the seams grow with every call.
+    Arguments are those of `image_predictor`, with a `tile_size`.
+    """
+    assert inference.tile_size is not None
+    network = TiledNetwork(
+        model,
+        tile_size=inference.tile_size,
+        overlap=inference.tile_overlap,
+        image_level=inference.tile_image_level,
+        compile_call=lambda call: tf.function(call, reduce_retracing=True),
+    )
+    options = prediction_options(config, inference, resize=resize)
+    return functools.partial(predict_tiled, network, **options), network.seams
+
+
+def prediction_options(
+    config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
+) -> dict[str, Any]:
+    """Arguments that `inference.predict` and `tiling.predict_tiled` share, by those given here."""
     resized_size = None
     if resize and inference.min_resize_value is not None:
         resized_size = functools.partial(
@@ -44,17 +77,14 @@ def image_predictor(
     smallest = min(1.0, *inference.eval_scales, *config.image_pyramid)
     window = [math.ceil(side / smallest) for side in config.image_pooling_crop_size or ()]
     least_sizes = [size for size in (inference.crop_size, window) if size]
-    return functools.partial(
-        predict,
-        model,
-        output_stride=config.output_stride,
-        mean_pixel=get_backbone(config.model_variant).padding_color(config.input_channels),
-        crop_size=tuple(map(max, zip(*least_sizes, strict=True))) if least_sizes else None,
-        resized_size=resized_size,
-        scales=inference.eval_scales,
-        flip=inference.add_flipped_images,
-        upsampled_logits=config.prediction_with_upsampled_logits,
-    )
+    return {
+        "mean_pixel": get_backbone(config.model_variant).padding_color(config.input_channels),
+        "crop_size": tuple(map(max, zip(*least_sizes, strict=True))) if least_sizes else None,
+        "resized_size": resized_size,
+        "scales": inference.eval_scales,
+        "flip": inference.add_flipped_images,
+        "upsampled_logits": config.prediction_with_upsampled_logits,
+    }
 
 
 def network_config(config: ModelConfig, inference: InferenceConfig) -> ModelConfig:
@@ -74,11 +104,14 @@ def label_predictor(
     """A function from an image, [h, w, c] of any size, to its labels, int32 [h, w].
 
     It is compiled once for all sizes; arguments as in `image_predictor`. With a CRF, labels are the
-    most probable classes after it.
+    most probable classes after it. With a `tile_size`, larger images are seen tile by tile.
     """
     if inference.crf is not None:
         refine = _refined_predictor(model, config, inference, resize=resize)
         return lambda image: refine(image).argmax(axis=-1).astype(np.int32)
+    if inference.tile_size is not None:
+        tiled, _ = tiled_predictor(model, config, inference, resize=resize)
+        return lambda image: tiled(image, with_probabilities=False).labels
     predictor = image_predictor(model, config, inference, resize=resize)
     return _compiled(lambda images: predictor(images).labels, config.input_channels)
 
@@ -91,6 +124,9 @@ def probability_predictor(
     They are the network's, before the CRF. Compiled once for all sizes; arguments as in
     `image_predictor`.
     """
+    if inference.tile_size is not None:
+        tiled, _ = tiled_predictor(model, config, inference, resize=resize)
+        return lambda image: np.asarray(tiled(image).probabilities)
     predictor = image_predictor(model, config, inference, resize=resize)
     return _compiled(lambda images: predictor(images).probabilities, config.input_channels)
 
@@ -112,6 +148,14 @@ def full_predictor(
             return probabilities.argmax(axis=-1).astype(np.int32), probabilities
 
         return predict_refined
+    if inference.tile_size is not None:
+        tiled, _ = tiled_predictor(model, config, inference, resize=resize)
+
+        def predict_tiles(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            labels, probabilities = tiled(image)
+            return np.asarray(labels), np.asarray(probabilities)
+
+        return predict_tiles
     predictor = image_predictor(model, config, inference, resize=resize)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, config.input_channels], tf.float32)])

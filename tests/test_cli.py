@@ -1,4 +1,4 @@
-"""The four scripts: what they write agrees with each other, and bad input ends with one message."""
+"""The scripts: what they write agrees with each other, and bad input ends with one message."""
 
 import contextlib
 import dataclasses
@@ -31,6 +31,7 @@ SCRIPTS = {
     "eval.py": cli.evaluate,
     "vis.py": cli.visualize,
     "export_model.py": cli.export,
+    "predict.py": cli.predict,
 }
 NETWORK_FLAGS = (
     "--depth_multiplier=0.25",

@@ -117,6 +117,9 @@ CARD = ModelCard(
         add_flipped_images=True,
         crf=CRFParams(pos_w=1.5, pos_xy=2, bi_w=5, bi_xy=49, bi_rgb=4, iterations=5),
         eval_output_stride=16,
+        tile_size=(769, 1537),
+        tile_overlap=128,
+        tile_image_level="reduced",
     ),
     dataset=DatasetInfo(
         name="Straße",

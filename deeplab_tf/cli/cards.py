@@ -346,5 +346,6 @@ _VALUES = {
     "decoder_output_stride": _integers,
     "image_pooling_crop_size": size,
     "image_pooling_stride": size,
+    "tile_size": size,
     "dense_prediction_cell_json": _cell,
 }

@@ -205,7 +205,43 @@ _CRF = (
     ),
     _CRF_PARAMS,
 )
+# Images that are too large to be seen at once.
+_TILES = (
+    Flag(
+        "tile_size",
+        "list",
+        None,
+        "Height,width that the network sees at once at most; larger images are predicted tile by "
+        "tile (docs/prediction.md).",
+        OWN,
+    ),
+    Flag(
+        "tile_overlap",
+        "integer",
+        None,
+        "Pixels that neighbouring tiles share. Not given: what the network's receptive field needs "
+        "to give exactly what the whole image gives.",
+        OWN,
+    ),
+    Flag(
+        "tile_image_level",
+        "enum",
+        "exact",
+        "Means over the image, such as image pooling: taken over all tiles, in one more pass; of a "
+        "reduced image; or of each tile alone.",
+        OWN,
+        ("exact", "reduced", "tile"),
+    ),
+)
 _CROP = "Least height,width to pad to. Not given: as the model card says. Larger images are fine."
+_COLORMAP = Flag(
+    "colormap_type",
+    "enum",
+    "pascal",
+    "Colours; not given: those of the data set.",
+    MAPPED,
+    ("pascal", "cityscapes", "ade20k"),
+)
 # What a training image goes through, which vis.py can show; the reference has it in train.py alone.
 _NAMED_RUNS = (
     Flag("preset", "enum", None, "Named network, which others change.", OWN, tuple(PRESETS)),
@@ -263,6 +299,7 @@ PREDICTIONS_ONLY = (
     "add_flipped_images",
     "crf",
     "crf_params",
+    *(flag.name for flag in _TILES),
     "also_save_raw_predictions",
 )
 
@@ -515,6 +552,7 @@ EVAL = (
     *_SCORED,
     _SKIP_CORRUPT,
     *_CRF,
+    *_TILES,
     Flag(
         "trimap_widths",
         "multi_integer",
@@ -567,14 +605,8 @@ VIS = (
     Flag("eval_scales", "multi_float", (1.0,), _SCALES),
     _FLIP,
     *_CRF,
-    Flag(
-        "colormap_type",
-        "enum",
-        "pascal",
-        "Colours; not given: those of the data set.",
-        MAPPED,
-        ("pascal", "cityscapes", "ade20k"),
-    ),
+    *_TILES,
+    _COLORMAP,
     Flag("also_save_raw_predictions", "boolean", False, "Also write label ids as grey PNGs."),
     Flag(
         "max_number_of_iterations",
@@ -619,6 +651,63 @@ EXPORT = (
     _QUANTIZE,
 )
 COMPARE = (Flag("json", "string", None, "File to write the comparison to, for scripts.", OWN),)
+PREDICT = (
+    *MODEL,
+    *RESIZE,
+    Flag("checkpoint_dir", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
+    replace(_DATASET, help="Data set of a TF1 checkpoint, for its class names.", origin=OWN),
+    Flag(
+        "input",
+        "multi_string",
+        None,
+        "Image or video file, folder, pattern, or camera:0; give several times.",
+        OWN,
+    ),
+    Flag(
+        "output_dir",
+        "string",
+        None,
+        "Folder for the predictions; the same command goes on in one that was stopped.",
+        OWN,
+    ),
+    Flag(
+        "outputs",
+        "list",
+        "mask,overlay",
+        "What to write: mask, color, overlay, ids and probabilities (docs/prediction.md).",
+        OWN,
+    ),
+    Flag(
+        "id_map",
+        "list",
+        None,
+        "What --outputs=ids has in place of each class. Not given: Cityscapes' label ids for its "
+        "classes, else their numbers.",
+        OWN,
+    ),
+    Flag(
+        "skip_corrupt",
+        "boolean",
+        False,
+        "Leave out and list files that cannot be read; false: the first one is an error.",
+        OWN,
+    ),
+    Flag("batch_size", "integer", 1, "Images in one call of the network.", OWN),
+    Flag(
+        "max_megapixels",
+        "float",
+        None,
+        "Largest image that is read. Not given: 25, or 179 with --tile_size.",
+        OWN,
+    ),
+    Flag("max_frames", "integer", None, "Frames of a video or camera; none: to its end.", OWN),
+    Flag("crop_size", "list", "513,513", _CROP, OWN),
+    Flag("eval_scales", "multi_float", (1.0,), _SCALES),
+    _FLIP,
+    *_CRF,
+    *_TILES,
+    _COLORMAP,
+)
 MODEL_INFO = (
     *MODEL,
     Flag("preset", "enum", None, "Named network, which others change.", OWN, tuple(PRESETS)),
@@ -714,6 +803,7 @@ SCRIPTS = {
     "eval.py": EVAL,
     "vis.py": VIS,
     "export_model.py": EXPORT,
+    "predict.py": PREDICT,
     "model_info": MODEL_INFO,
     "crf": CRF_SEARCH,
     "pretrain": PRETRAIN,
@@ -724,6 +814,7 @@ _REQUIRED = {
     "eval.py": ("checkpoint_dir", "dataset_dir"),
     "vis.py": ("checkpoint_dir", "vis_logdir"),
     "export_model.py": ("checkpoint_path", "export_path"),
+    "predict.py": ("checkpoint_dir", "input", "output_dir"),
     "model_info": (),
     "crf": ("checkpoint_dir", "dataset_dir"),
     "pretrain": ("train_logdir",),

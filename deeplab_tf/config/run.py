@@ -142,6 +142,8 @@ class CRFParams:
 CRF_V1 = CRFParams(pos_w=3, pos_xy=3, bi_w=4, bi_xy=121, bi_rgb=5)
 CRF_V2 = CRFParams()
 
+TILE_IMAGE_LEVELS = ("exact", "reduced", "tile")
+
 
 @dataclasses.dataclass(frozen=True)
 class InferenceConfig:
@@ -159,6 +161,12 @@ class InferenceConfig:
         crf: The CRF that refines these probabilities, or None.
         eval_output_stride: Output stride of the network after training; None for the one it is
             trained at (v3, section 4.1). Rates of ASPP change with it.
+        tile_size: Largest height and width that the network sees at once; larger images are
+            predicted tile by tile (`deeplab_tf.tiling`). None: every image is seen whole. An
+            exported model always does that.
+        tile_overlap: Pixels that neighbouring tiles share; None for what its receptive field needs.
+        tile_image_level: Where means over the image come from then: "exact", "reduced" or "tile"
+            (`tiling.TiledNetwork`).
     """
 
     crop_size: tuple[int, int] | None = None
@@ -169,6 +177,9 @@ class InferenceConfig:
     add_flipped_images: bool = False
     crf: CRFParams | None = None
     eval_output_stride: int | None = None
+    tile_size: tuple[int, int] | None = None
+    tile_overlap: int | None = None
+    tile_image_level: str = "exact"
 
     def __post_init__(self) -> None:
         require(
@@ -176,6 +187,27 @@ class InferenceConfig:
             f"eval_scales are {self.eval_scales}; expected one or more, all above 0.",
         )
         _check_resize(self.min_resize_value, self.max_resize_value, self.resize_factor)
+        self._check_tiles()
+
+    def _check_tiles(self) -> None:
+        require(
+            self.tile_size is None or min(self.tile_size) >= 1,
+            f"tile_size is {self.tile_size}; expected height and width, 1 or more.",
+        )
+        require(
+            self.tile_overlap is None or self.tile_overlap >= 0,
+            f"tile_overlap is {self.tile_overlap}; expected 0 pixels or more.",
+        )
+        require(
+            self.tile_image_level in TILE_IMAGE_LEVELS,
+            f"tile_image_level is {self.tile_image_level!r}; expected one of {TILE_IMAGE_LEVELS}.",
+        )
+        require(
+            self.tile_size is not None
+            or (self.tile_overlap, self.tile_image_level) == (None, "exact"),
+            f"tile_overlap={self.tile_overlap} and tile_image_level={self.tile_image_level} need "
+            "tile_size.",
+        )
 
 
 def _check_resize(smallest: int | None, largest: int | None, factor: int | None) -> None:

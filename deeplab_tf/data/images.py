@@ -263,4 +263,4 @@ def to_grey(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
 
 def as_uint8(image: np.ndarray) -> np.ndarray:
     """An image of 0..255 as uint8: one that was resized is floating point, and is rounded."""
-    return np.rint(image).astype(np.uint8)
+    return image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8)

@@ -1,0 +1,18 @@
+"""Predictions of image files, videos and cameras, written as files."""
+
+from deeplab_tf.prediction.outputs import OUTPUTS, Style
+from deeplab_tf.prediction.run import (
+    PredictionReport,
+    find_inputs,
+    predict_inputs,
+    weights_digest,
+)
+
+__all__ = [
+    "OUTPUTS",
+    "PredictionReport",
+    "Style",
+    "find_inputs",
+    "predict_inputs",
+    "weights_digest",
+]
