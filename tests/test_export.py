@@ -20,6 +20,7 @@ from deeplab_tf.config import CRFParams
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.evaluation import label_predictor, probability_predictor
 from deeplab_tf.export import export_frozen_graph, export_saved_model
+from deeplab_tf.export.fresh_process import compile_client
 from deeplab_tf.inference import predict
 from deeplab_tf.model_card import ModelCard
 
@@ -209,26 +210,31 @@ def test_tf2_and_a_tf1_session_of_a_fresh_process(exported, served, tmp_path):
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to compile a C program")
 def test_c_api(exported, signature, served, tmp_path):
     """The nearest thing to TensorFlow Serving that runs where only the wheel is installed."""
-    program = _compile(Path(__file__).with_name("saved_model_client.c"), tmp_path)
-    images = _images(2, 50, 31)
+    program = compile_client(tmp_path)
+    batches = [_images(2, 50, 31), _images(1, 20, 33)]
     tensors = [
         signature.inputs["ImageTensor"].name,
         signature.outputs["SemanticPredictions"].name,
         signature.outputs["SemanticProbabilities"].name,
     ]
     results = subprocess.run(
-        [program, exported, *tensors, *map(str, images.shape[:3])],
-        input=images.tobytes(),
+        [program, exported, *tensors, "3", "1", *(str(n) for b in batches for n in b.shape[:3])],
+        input=b"".join(batch.tobytes() for batch in batches),
         stdout=subprocess.PIPE,
         check=True,
     ).stdout
 
-    labels, probabilities = served(images)
-    assert len(results) == labels.nbytes + probabilities.nbytes
-    c_labels = np.frombuffer(results[: labels.nbytes], np.int32)
-    np.testing.assert_array_equal(c_labels, labels.ravel())
-    c_probabilities = np.frombuffer(results[labels.nbytes :], np.float32)
-    np.testing.assert_allclose(c_probabilities, probabilities.ravel(), atol=1e-5)
+    for images in batches:
+        labels, probabilities = served(images)
+        end = labels.nbytes + probabilities.nbytes
+        c_labels = np.frombuffer(results[: labels.nbytes], np.int32)
+        np.testing.assert_array_equal(c_labels, labels.ravel())
+        c_probabilities = np.frombuffer(results[labels.nbytes : end], np.float32)
+        np.testing.assert_allclose(c_probabilities, probabilities.ravel(), atol=1e-5)
+        (milliseconds,) = np.frombuffer(results[end : end + 8], np.float64)
+        assert 0 < milliseconds < 60_000
+        results = results[end + 8 :]
+    assert results == b""
 
 
 def test_a_frozen_graph_in_a_tf1_session(model, served, tmp_path):
@@ -361,17 +367,6 @@ def test_a_refined_frozen_graph(model, refined, tmp_path):
         for shape, expected in zip(REFINED_SHAPES, refined, strict=True):
             results = session.run(tensors, {"ImageTensor:0": _images(*shape)})
             assert_refined_alike(*results, *expected)
-
-
-def _compile(source, folder):
-    library, program = Path(tf.sysconfig.get_lib()), folder / source.stem
-    # GNU ld takes five times as long over the library's 1.1 GB; not every system has gold.
-    linker = ["-fuse-ld=gold"] if shutil.which("ld.gold") else []
-    command = ["gcc", "-Wall", "-Werror", *linker, "-o", program, source]
-    command += ["-I", tf.sysconfig.get_include(), f"-Wl,-rpath,{library}"]
-    command += [library / f"libtensorflow_{part}.so.2" for part in ("cc", "framework")]
-    subprocess.run(command, check=True)
-    return program
 
 
 def _images(batch, height, width):
