@@ -25,6 +25,8 @@ def image_predictor(
 ) -> functools.partial[Prediction]:
     """A function from images, [b, h, w, c] of any size and number type, to their prediction.
 
+    It is `predict` with its arguments for this network.
+
     Args:
         model: The network of `config`, with its weights. Where images are seen at several scales
             or flipped, it must have no image pyramid (`network_config`).

@@ -116,7 +116,7 @@ def signature(exported):
 def served(exported):
     """Images to labels and probabilities, by the export."""
     loaded = tf.saved_model.load(str(exported))
-    assert list(loaded.signatures) == ["serving_default"]
+    assert set(loaded.signatures) == {"serving_default", "encoded", "logits", "metadata"}
 
     def call(images):
         outputs = loaded.signatures["serving_default"](ImageTensor=tf.constant(images))
@@ -160,11 +160,15 @@ def test_signature(signature):
 def test_equals_evaluation(shape, served, compiled, predict_labels):
     images = _images(*shape)
     labels, probabilities = served(images)
-    np.testing.assert_array_equal(labels, [predict_labels(image) for image in images])
     expected = compiled(images)
-    np.testing.assert_array_equal(labels, expected.labels)
-    np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-5)
+    # Folded batch norms round otherwise.
+    np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-4)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    first, second = np.sort(probabilities)[..., :-3:-1].transpose(3, 0, 1, 2)
+    sure = first - second > 1e-3
+    assert sure.mean() > 0.98
+    for evaluated in (expected.labels.numpy(), [predict_labels(image) for image in images]):
+        np.testing.assert_array_equal(labels[sure], np.asarray(evaluated)[sure])
 
 
 def test_equals_the_network_on_an_image_padded_by_hand(model, served):

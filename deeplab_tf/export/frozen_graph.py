@@ -9,6 +9,8 @@ from google.protobuf import text_format
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from deeplab_tf.data.output import write_file
+from deeplab_tf.evaluation import network_config
+from deeplab_tf.export.network import fused_network
 from deeplab_tf.export.serving import images_spec, serving_function
 from deeplab_tf.model_card import ModelCard
 
@@ -23,7 +25,7 @@ def export_frozen_graph(
     """Writes the same function as the reference's `export_model.py` does: one frozen GraphDef.
 
     Its tensors are "ImageTensor:0", "SemanticPredictions:0" and "SemanticProbabilities:0", with the
-    types and shapes of `export_saved_model`.
+    types and shapes of `export_saved_model`. Batch norms are folded.
 
     Args:
         model: The network of `card.model`, with its weights.
@@ -39,7 +41,8 @@ def export_frozen_graph(
         raise FileExistsError(
             f"--export_path={export_path} exists: give another file, or remove this one."
         )
-    serve = serving_function(model, card)
+    network = fused_network(model, network_config(card.model, card.inference))
+    serve = serving_function(network, card)
 
     @tf.function(input_signature=[images_spec(card)])
     def named(images: tf.Tensor) -> list[tf.Tensor]:

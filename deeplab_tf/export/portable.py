@@ -109,7 +109,7 @@ def _predict(
     else:
         if not upsampled_logits:
             model = keras.Model(model.input, model.get_layer("logits").output)
-        scores = model(padded, training=False)
+        scores = model.call(padded, training=False)  # so, whatever its crop_size
         labels = tf.argmax(scores, axis=-1, output_type=tf.int32)
         if probabilities:
             scores = tf.nn.softmax(scores)

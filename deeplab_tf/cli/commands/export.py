@@ -1,18 +1,19 @@
 """What export_model.py does: a checkpoint in the form that serves it."""
 
+import os
+from typing import Any
+
 from absl import flags
 
-from deeplab_tf.cli import cards, inputs
+from deeplab_tf.cli import cards, export_files, inputs
 from deeplab_tf.cli.flag_table import given
+from deeplab_tf.model_card import ModelCard
 
 FLAGS = flags.FLAGS
 
 
 def export() -> None:
-    """export_model.py: writes a checkpoint as a SavedModel, frozen graph or TF1 checkpoint."""
-    from deeplab_tf import export as exporting
-    from deeplab_tf import weights
-
+    """export_model.py: writes a checkpoint as a SavedModel or another file; --verify compares."""
     checkpoint = inputs.located(FLAGS.checkpoint_path)
     card = cards.card_of(
         checkpoint,
@@ -20,22 +21,42 @@ def export() -> None:
         crop_flag="crop_size",
         scales_flag="inference_scales",
     )
-    path = FLAGS.export_path
-    if given("save_inference_graph") and not path.endswith(".pb"):
+    paths = FLAGS.export_path
+    if given("save_inference_graph") and not any(path.endswith(".pb") for path in paths):
         raise ValueError(
-            f"--save_inference_graph goes with a frozen graph, but --export_path={path} is none: "
-            "end it in .pb."
+            f"--save_inference_graph goes with a frozen graph, but --export_path={paths[0]} is "
+            "none: end it in .pb."
         )
+    export_files.check_flags(paths)
     model = inputs.load_model(card, checkpoint)
+    for path in paths:
+        if FLAGS.verify and os.path.exists(path):
+            print(f"{path} exists, and is verified as it is.")
+            continue
+        kind = _write(model, card, path)
+        print(f"{checkpoint} is now {kind} in {path}.")
+    if FLAGS.verify:
+        export_files.verify(model, card, checkpoint=checkpoint, paths=paths)
+
+
+def _write(model: Any, card: ModelCard, path: str) -> str:
+    """Writes what the name of a path says; returns what that is."""
+    from deeplab_tf import export as exporting
+    from deeplab_tf import weights
+
     if path.endswith(".pb"):
         exporting.export_frozen_graph(
             model, card, export_path=path, inference_graph=FLAGS.save_inference_graph
         )
-        kind = "a frozen graph"
-    elif path.endswith(".ckpt"):
+        return "a frozen graph"
+    if path.endswith(".ckpt"):
         weights.save_tf1_checkpoint(model, path)
-        kind = "a TF1 checkpoint"
-    else:
-        exporting.export_saved_model(model, card, export_path=path)
-        kind = "a SavedModel"
-    print(f"{checkpoint} is now {kind} in {path}.")
+        return "a TF1 checkpoint"
+    if path.endswith(".tflite"):
+        export_files.write_litert(model, card, path)
+        return "a LiteRT file"
+    if path.endswith(".onnx"):
+        export_files.write_onnx(model, card, path)
+        return "an ONNX file"
+    exporting.export_saved_model(model, card, export_path=path)
+    return "a SavedModel"
