@@ -16,6 +16,21 @@ _FILES_ONLY = ("export_size", "export_probabilities")
 _VERIFY_ONLY = ("verify_split", "verify_images", "verify_threshold")
 
 
+def paths() -> list[str]:
+    """The paths of --export_path.
+
+    Raises:
+        ValueError: One is empty, or given twice.
+    """
+    paths = FLAGS.export_path.split(",")
+    if not all(paths) or len(set(paths)) < len(paths):
+        raise ValueError(
+            f"--export_path={FLAGS.export_path}: expected a path, or different ones with commas "
+            "between."
+        )
+    return paths
+
+
 def check_flags(paths: list[str]) -> None:
     """Raises ValueError for a flag that none of the paths has a use for."""
     litert = any(path.endswith(".tflite") for path in paths)

@@ -618,10 +618,10 @@ EXPORT = (
     Flag("checkpoint_path", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
     Flag(
         "export_path",
-        "multi_string",
+        "string",
         None,
         "Folder for a SavedModel; name.pb for a frozen graph; .tflite for LiteRT; .onnx for ONNX; "
-        ".ckpt for a TF1 checkpoint. Give several times for several.",
+        ".ckpt for a TF1 checkpoint. Several with commas between.",
         MAPPED,
     ),
     Flag("num_classes", "integer", 21, "Classes of a TF1 checkpoint; a model card's are checked."),

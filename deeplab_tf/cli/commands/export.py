@@ -21,7 +21,7 @@ def export() -> None:
         crop_flag="crop_size",
         scales_flag="inference_scales",
     )
-    paths = FLAGS.export_path
+    paths = export_files.paths()
     if given("save_inference_graph") and not any(path.endswith(".pb") for path in paths):
         raise ValueError(
             f"--save_inference_graph goes with a frozen graph, but --export_path={paths[0]} is "
