@@ -89,7 +89,7 @@ def _run_c_api(path: str, images: Sequence[np.ndarray], folder: Path) -> dict[st
     signature = _signature(path)
     outputs = ("SemanticPredictions", "SemanticProbabilities")
     tensors = [signature.inputs["ImageTensor"].name, *(signature.outputs[n].name for n in outputs)]
-    batches = [*images, *images[:1] * script.RUNS]
+    batches = [*images, *[images[0]] * script.RUNS]
     classes = signature.outputs[outputs[1]].tensor_shape.dim[-1].size
     ended = subprocess.run(
         [
@@ -102,7 +102,8 @@ def _run_c_api(path: str, images: Sequence[np.ndarray], folder: Path) -> dict[st
     if ended.returncode:
         words = ended.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise RuntimeError(f"exit code {ended.returncode}: {words[-1]}")
-    results, milliseconds, at = {}, [], 0
+    results: dict[str, np.ndarray] = {}
+    milliseconds, at = [], 0
     for i, image in enumerate(batches):
         pixels = image.shape[0] * image.shape[1]
         labels = np.frombuffer(ended.stdout, np.int32, pixels, at)
@@ -127,7 +128,7 @@ def compile_client(folder: Path) -> Path:
     program = folder / _CLIENT.stem
     # GNU ld takes five times as long over the library's 1.1 GB; not every system has gold.
     linker = ["-fuse-ld=gold"] if shutil.which("ld.gold") else []
-    command = [compiler, "-Wall", "-Werror", *linker, "-o", program, _CLIENT]
+    command: list[Any] = [compiler, "-Wall", "-Werror", *linker, "-o", program, _CLIENT]
     command += ["-I", tf.sysconfig.get_include(), f"-Wl,-rpath,{library}", *parts]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:

@@ -1,6 +1,9 @@
 """Writing a trained network as ONNX."""
 
+import contextlib
+import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -54,18 +57,31 @@ def export_onnx(
     batch = None if size is None else 1
     function = frozen_function(model, card, size=size, batch=batch, probabilities=probabilities)
     outputs = [f"{name}:0" for name in OUTPUTS[: 1 + probabilities]]
-    proto, _ = convert.from_graph_def(
-        convert_variables_to_constants_v2(function).graph.as_graph_def(),  # which inlines it
-        name=model.name,
-        input_names=["ImageTensor:0"],
-        output_names=outputs,
-        opset=OPSET,
-        custom_op_handlers={"ResizeBilinear": (_aligned_resize, [])},
-        tensors_to_rename={name: name.removesuffix(":0") for name in ("ImageTensor:0", *outputs)},
-    )
+    with _without_warnings():
+        proto, _ = convert.from_graph_def(
+            convert_variables_to_constants_v2(function).graph.as_graph_def(),  # which inlines it
+            name=model.name,
+            input_names=["ImageTensor:0"],
+            output_names=outputs,
+            opset=OPSET,
+            custom_op_handlers={"ResizeBilinear": (_aligned_resize, [])},
+            tensors_to_rename={name: name[:-2] for name in ("ImageTensor:0", *outputs)},
+        )
     _pad_dilated_convolutions(proto)
     _name_dimensions(proto)
     write_file(export_path, proto.SerializeToString())
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silences TensorFlow, which tf2onnx calls in ways that are going out."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _aligned_resize(context: Any, node: Any, name: str, args: Any) -> None:

@@ -155,8 +155,8 @@ def _sides(images: tf.Tensor) -> tuple[Any, Any]:
 
 def _known(sides: tuple[Any, Any]) -> tuple[Any, Any]:
     """Height and width as integers, where they depend on nothing."""
-    values = [tf.get_static_value(side) for side in sides]
-    return sides if None in values else tuple(map(int, values))
+    height, width = (tf.get_static_value(side) for side in sides)
+    return sides if height is None or width is None else (int(height), int(width))
 
 
 def _in_native_operations(model: keras.Model) -> keras.Model:
