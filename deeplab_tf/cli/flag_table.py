@@ -560,6 +560,31 @@ _EXPORT_MODEL = (
     else flag
     for flag in _COMMON
 )
+_SERVING = (
+    Flag(
+        "export_version",
+        "string",
+        None,
+        "Version folder to write below --export_path, for TensorFlow Serving, with requests that "
+        "warm it up: a number, or next.",
+        OWN,
+    ),
+    Flag(
+        "export_dtype",
+        "enum",
+        "float32",
+        "What a SavedModel computes features in; bfloat16 is for GPUs and TPUs.",
+        OWN,
+        ("float32", "bfloat16"),
+    ),
+    Flag(
+        "export_max_pixels",
+        "integer",
+        2**24,
+        "Pixels, with the padding, that a SavedModel takes at once; bounds its memory.",
+        OWN,
+    ),
+)
 EXPORT = (
     *_EXPORT_MODEL,
     Flag("checkpoint_path", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
@@ -578,6 +603,7 @@ EXPORT = (
     *_CRF,
     Flag("save_inference_graph", "boolean", False, "Beside a frozen graph, the graph as text."),
     _QUANTIZE,
+    *_SERVING,
 )
 MODEL_INFO = (
     *MODEL,
