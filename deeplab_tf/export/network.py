@@ -69,7 +69,15 @@ def frozen_network(network: keras.Model) -> keras.Model:
 
 class _Conv2D(layers.Conv2D):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return _activated(self, self.convolution_op(inputs, self.kernel))
+        # Dilated by the kernel itself; Keras's way rearranges space to batch and back.
+        outputs = tf.nn.conv2d(
+            inputs,
+            tf.convert_to_tensor(self.kernel),
+            strides=self.strides,
+            padding=self.padding.upper(),
+            dilations=self.dilation_rate,
+        )
+        return _activated(self, outputs)
 
 
 class _DepthwiseConv2D(layers.DepthwiseConv2D):
