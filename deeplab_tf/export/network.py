@@ -46,8 +46,8 @@ def fused_network(
 def frozen_network(network: keras.Model) -> keras.Model:
     """A model of one function with the weights in it, for `inference`'s functions to call.
 
-    TensorFlow arranges constant weights once, in the order its kernels want them in, and variable
-    ones at every call. However often the function is called in a graph, it is in it once.
+    Constants load where variables do not (a Keras model's are not found by TF1 sessions and the C
+    API), and are as fast. However often a graph calls the function, it is in the graph once.
     """
     native = keras.Model(network.input, network.get_layer("logits").output)
     channels = network.input.shape[-1]
