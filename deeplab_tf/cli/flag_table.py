@@ -560,6 +560,31 @@ _EXPORT_MODEL = (
     else flag
     for flag in _COMMON
 )
+_SERVING = (
+    Flag(
+        "export_version",
+        "string",
+        None,
+        "Version folder to write below --export_path, for TensorFlow Serving, with requests that "
+        "warm it up: a number, or next.",
+        OWN,
+    ),
+    Flag(
+        "export_dtype",
+        "enum",
+        "float32",
+        "What a SavedModel computes features in; bfloat16 is for GPUs and TPUs.",
+        OWN,
+        ("float32", "bfloat16"),
+    ),
+    Flag(
+        "export_max_pixels",
+        "integer",
+        2**24,
+        "Pixels, with the padding, that a SavedModel takes at once; bounds its memory.",
+        OWN,
+    ),
+)
 _PORTABLE = (
     Flag(
         "export_size",
@@ -634,6 +659,7 @@ EXPORT = (
     _QUANTIZE,
     *_PORTABLE,
     *_VERIFY,
+    *_SERVING,
 )
 MODEL_INFO = (
     *MODEL,

@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from deeplab_tf.export import reader as script
 
-_CLIENT = Path(__file__).with_name("saved_model_client.c")
+CLIENT = Path(__file__).with_name("saved_model_client.c")
 
 
 class NotRunError(Exception):
@@ -85,7 +85,7 @@ def _fresh_process(*arguments: str) -> str:
 
 def _run_c_api(path: str, images: Sequence[np.ndarray], folder: Path) -> dict[str, np.ndarray]:
     """The nearest thing to TensorFlow Serving that runs where only the wheel is installed."""
-    program = compile_client(folder)
+    program = compile_client(CLIENT, folder)
     signature = _signature(path)
     outputs = ("SemanticPredictions", "SemanticProbabilities")
     tensors = [signature.inputs["ImageTensor"].name, *(signature.outputs[n].name for n in outputs)]
@@ -116,8 +116,8 @@ def _run_c_api(path: str, images: Sequence[np.ndarray], folder: Path) -> dict[st
     return {**results, "milliseconds": np.array(milliseconds[len(images) :])}
 
 
-def compile_client(folder: Path) -> Path:
-    """Compiles the C client of `saved_model_client.c` and returns the program."""
+def compile_client(source: Path, folder: Path) -> Path:
+    """Compiles a client of the C API, such as `CLIENT`, and returns the program."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     library = Path(tf.sysconfig.get_lib())
     parts = [library / f"libtensorflow_{part}.so.2" for part in ("cc", "framework")]
@@ -125,10 +125,10 @@ def compile_client(folder: Path) -> Path:
         raise NotRunError("no C compiler")
     if not all(part.exists() for part in parts):
         raise NotRunError(f"no {parts[0].name} in this TensorFlow")
-    program = folder / _CLIENT.stem
+    program = folder / source.stem
     # GNU ld takes five times as long over the library's 1.1 GB; not every system has gold.
     linker = ["-fuse-ld=gold"] if shutil.which("ld.gold") else []
-    command: list[Any] = [compiler, "-Wall", "-Werror", *linker, "-o", program, _CLIENT]
+    command: list[Any] = [compiler, "-Wall", "-Werror", *linker, "-o", program, source]
     command += ["-I", tf.sysconfig.get_include(), f"-Wl,-rpath,{library}", *parts]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:

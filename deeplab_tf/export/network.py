@@ -46,8 +46,8 @@ def fused_network(
 def frozen_network(network: keras.Model) -> keras.Model:
     """A model of one function with the weights in it, for `inference`'s functions to call.
 
-    TensorFlow arranges constant weights once, in the order its kernels want them in, and variable
-    ones at every call. However often the function is called in a graph, it is in it once.
+    Constants load where variables do not (a Keras model's are not found by TF1 sessions and the C
+    API), and are as fast. However often a graph calls the function, it is in the graph once.
     """
     native = keras.Model(network.input, network.get_layer("logits").output)
     channels = network.input.shape[-1]
@@ -69,7 +69,15 @@ def frozen_network(network: keras.Model) -> keras.Model:
 
 class _Conv2D(layers.Conv2D):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return _activated(self, self.convolution_op(inputs, self.kernel))
+        # Dilated by the kernel itself; Keras's way rearranges space to batch and back.
+        outputs = tf.nn.conv2d(
+            inputs,
+            tf.convert_to_tensor(self.kernel),
+            strides=self.strides,
+            padding=self.padding.upper(),
+            dilations=self.dilation_rate,
+        )
+        return _activated(self, outputs)
 
 
 class _DepthwiseConv2D(layers.DepthwiseConv2D):

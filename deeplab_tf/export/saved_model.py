@@ -34,8 +34,8 @@ def export_saved_model(
     [b, h, w, 3] RGB (or what else the card's data set has: other channels, and uint16 for 16 bits,
     scaled by its range of values), to "SemanticPredictions", int32 [b, h, w], and
     "SemanticProbabilities", float32 [b, h, w, classes]; both after the CRF, if the card has one,
-    which sees the images as they come. "encoded" maps files to files, "logits" images to what
-    probabilities are made of, and "metadata" says what the labels mean.
+    which sees the images as they come. "labels" computes the first only, "encoded" maps files to
+    files, "logits" images to what probabilities are made of, and "metadata" says what labels mean.
 
     Batch norms are folded, and weights are constants, so it loads where variables do not: in TF1
     sessions and through the C API too. It holds the model card, with class names and palette, as

@@ -65,6 +65,11 @@ def signatures(
     serve = serving_function(model, card, max_pixels=max_pixels)
     return {
         "serving_default": tf.function(serve, input_signature=[images_spec(card)]),
+        "labels": tf.function(
+            # TensorFlow computes all outputs of a signature, whichever are asked for.
+            lambda images: {"SemanticPredictions": serve(images)["SemanticPredictions"]},
+            input_signature=[images_spec(card)],
+        ),
         "encoded": tf.function(
             _files_function(model, card, max_pixels=max_pixels), input_signature=[files]
         ),
@@ -175,7 +180,7 @@ def _checked(images: tf.Tensor, options: Mapping[str, Any], *, max_pixels: int) 
     pixels = batch * _pixels(height, width, options)
     sizes = ["batch, height, width:", batch, height, width]
     checks = [
-        tf.debugging.Assert((height > 0) & (width > 0), ["Images without pixels;", *sizes]),
+        tf.debugging.Assert(batch * height * width > 0, ["Images without pixels;", *sizes]),
         tf.debugging.Assert(
             pixels <= max_pixels,
             [

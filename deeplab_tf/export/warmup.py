@@ -1,11 +1,13 @@
 """Requests that TensorFlow Serving runs when it loads a model, so that no client waits for it."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from deeplab_tf.data.channels import encode_png
 from deeplab_tf.export.serving import images_spec
 from deeplab_tf.model_card import ModelCard
 
@@ -29,18 +31,20 @@ def write_warmup_requests(folder: Path, card: ModelCard) -> None:
 
 
 def _requests(card: ModelCard) -> list[Any]:
-    """One each for images, files and metadata; "logits" shares its kernels with the first."""
+    """One for each signature."""
     spec, size = images_spec(card), card.inference.crop_size or _DEFAULT_SIZE
     image = np.full([1, *size, spec.shape[-1]], 127, spec.dtype.as_numpy_dtype)
     inputs = {
-        "serving_default": (spec.name, image, ["SemanticPredictions"]),
-        "encoded": ("image_bytes", _file(image[0]), ["mask_bytes", "error"]),
-        "metadata": ("request", np.array([""], object), []),
+        "serving_default": (spec.name, image),
+        "labels": (spec.name, image),
+        "logits": (spec.name, image),
+        "encoded": ("image_bytes", np.array([encode_png(image[0])], object)),
+        "metadata": ("request", np.array([""], object)),
     }
     predict = _serving_api("predict_pb2")
     requests = []
-    for signature, (name, value, outputs) in inputs.items():
-        request = predict.PredictRequest(output_filter=outputs)
+    for signature, (name, value) in inputs.items():
+        request = predict.PredictRequest()
         request.model_spec.name = card.model.model_variant
         request.model_spec.signature_name = signature
         request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
@@ -48,16 +52,7 @@ def _requests(card: ModelCard) -> list[Any]:
     return requests
 
 
-def _file(image: np.ndarray) -> np.ndarray:
-    """The PNG file that the signature "encoded" takes an image as, string [1]."""
-    from deeplab_tf.data.channels import encode_png
-
-    return np.array([encode_png(image)], object)
-
-
 def _serving_api(module: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(f"tensorflow_serving.apis.{module}")
     except ImportError as error:

@@ -1,6 +1,7 @@
 """What export_model.py does: a checkpoint in the form that serves it."""
 
 import os
+import re
 from typing import Any
 
 from absl import flags
@@ -28,6 +29,9 @@ def export() -> None:
             "none: end it in .pb."
         )
     export_files.check_flags(paths)
+    if all(_is_file(path) for path in paths):
+        _refuse_options_of_saved_models(paths[0])
+    paths = [path if _is_file(path) else _version_folder(path) for path in paths]
     model = inputs.load_model(card, checkpoint)
     for path in paths:
         if FLAGS.verify and os.path.exists(path):
@@ -58,5 +62,43 @@ def _write(model: Any, card: ModelCard, path: str) -> str:
     if path.endswith(".onnx"):
         export_files.write_onnx(model, card, path)
         return "an ONNX file"
-    exporting.export_saved_model(model, card, export_path=path)
+    exporting.export_saved_model(
+        model,
+        card,
+        export_path=path,
+        dtype=FLAGS.export_dtype,
+        max_pixels=FLAGS.export_max_pixels,
+        warmup=given("export_version"),
+    )
     return "a SavedModel"
+
+
+def _is_file(path: str) -> bool:
+    return path.endswith((".pb", ".ckpt", ".tflite", ".onnx"))
+
+
+def _refuse_options_of_saved_models(path: str) -> None:
+    for name in ("export_version", "export_dtype", "export_max_pixels"):
+        if given(name):
+            raise ValueError(
+                f"--{name} goes with a SavedModel, but --export_path={path} is none: give a folder."
+            )
+
+
+def _version_folder(path: str) -> str:
+    """Where the SavedModel goes: a version of a model, or the path itself."""
+    from deeplab_tf.export import next_version
+
+    if FLAGS.export_max_pixels < 1:
+        raise ValueError(f"--export_max_pixels={FLAGS.export_max_pixels}: expected 1 or more.")
+    version = FLAGS.export_version
+    if version is None:
+        return path
+    if version == "next":
+        return os.path.join(path, str(next_version(path)))
+    if not re.fullmatch(r"[1-9][0-9]*", version):
+        raise ValueError(
+            f"--export_version={version}: expected a number from 1 on, as TensorFlow Serving wants "
+            "its versions named, or next."
+        )
+    return os.path.join(path, version)

@@ -1,0 +1,77 @@
+/* Sends one file to the signature "encoded" of an exported network, through TensorFlow's C API.
+ *
+ * usage: encoded_client FOLDER INPUT MASK ERROR <image.jpg >mask.png
+ *
+ * INPUT, MASK and ERROR are the tensors of the signature, such as encoded_image_bytes:0. What is
+ * wrong with the file is written to stderr; nothing, if the mask is good.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tensorflow/c/c_api.h>
+
+enum { MOST_BYTES = 1 << 26 };
+
+static TF_Status *status;
+
+static void check(const char *what) {
+  if (TF_GetCode(status) != TF_OK) {
+    fprintf(stderr, "%s: %s\n", what, TF_Message(status));
+    exit(1);
+  }
+}
+
+/* The tensor of a name "operation:index"; the name is cut at the colon. */
+static TF_Output tensor(TF_Graph *graph, char *name) {
+  char *colon = strrchr(name, ':');
+  if (colon != NULL) *colon = '\0';
+  TF_Output found = {TF_GraphOperationByName(graph, name), colon == NULL ? 0 : atoi(colon + 1)};
+  if (found.oper == NULL) {
+    fprintf(stderr, "no operation %s\n", name);
+    exit(1);
+  }
+  return found;
+}
+
+/* Writes the only string of a tensor. */
+static void write_string(FILE *file, const TF_Tensor *strings) {
+  const TF_TString *string = (const TF_TString *)TF_TensorData(strings);
+  fwrite(TF_StringGetDataPointer(string), 1, TF_StringGetSize(string), file);
+}
+
+int main(int argc, char **argv) {
+  if (argc != 5) {
+    fprintf(stderr, "expected FOLDER INPUT MASK ERROR\n");
+    return 2;
+  }
+  char *bytes = malloc(MOST_BYTES);
+  size_t length = fread(bytes, 1, MOST_BYTES, stdin);
+
+  status = TF_NewStatus();
+  TF_Graph *graph = TF_NewGraph();
+  TF_SessionOptions *options = TF_NewSessionOptions();
+  const char *tags[] = {"serve"};
+  TF_Session *session =
+      TF_LoadSessionFromSavedModel(options, NULL, argv[1], tags, 1, graph, NULL, status);
+  check("load");
+
+  int64_t one = 1;
+  TF_Tensor *files = TF_AllocateTensor(TF_STRING, &one, 1, sizeof(TF_TString));
+  TF_TString *file = (TF_TString *)TF_TensorData(files);
+  TF_StringInit(file);
+  TF_StringCopy(file, bytes, length);
+
+  TF_Output input = tensor(graph, argv[2]);
+  TF_Output outputs[] = {tensor(graph, argv[3]), tensor(graph, argv[4])};
+  TF_Tensor *results[2] = {NULL, NULL};
+  TF_SessionRun(session, NULL, &input, &files, 1, outputs, results, 2, NULL, 0, NULL, status);
+  check("run");
+  write_string(stdout, results[0]);
+  fprintf(stderr, "error: ");
+  write_string(stderr, results[1]);
+  fprintf(stderr, "\n");
+
+  TF_CloseSession(session, status);
+  check("close");
+  return 0;
+}
