@@ -42,7 +42,8 @@ from benchmarks.networks import (
 )
 from benchmarks.peer import Peer
 from deeplab_tf import build_deeplab
-from deeplab_tf.export import export_litert, export_saved_model
+from deeplab_tf.export import export_saved_model
+from deeplab_tf.export.litert import export_litert
 
 SIZE = 512
 WARM_UP, CALLS = 10, 7  # calls in a turn

@@ -23,8 +23,10 @@ from deeplab_tf.tiling import Seams, TiledNetwork, TiledPrediction, predict_tile
 
 def image_predictor(
     model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
-) -> Callable[[tf.Tensor], Prediction]:
+) -> functools.partial[Prediction]:
     """A function from images, [b, h, w, c] of any size and number type, to their prediction.
+
+    It is `predict` with its arguments for this network.
 
     Args:
         model: The network of `config`, with its weights. Where images are seen at several scales

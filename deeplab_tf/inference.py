@@ -56,17 +56,14 @@ def predict(
         upsampled_logits: Whether labels are chosen at full size. False, for one scale without flip,
             chooses them at the logits' stride and repeats them; probabilities are then upsampled.
     """
-    images = ops.cast(images, "float32")
     original_size = tuple(ops.shape(images)[1:3])
-    height, width = original_size
-    if resized_size is not None:
-        height, width = resized_size(height, width)
-        images = resize_bilinear(images, height, width)
-    least_height, least_width = crop_size or (1, 1)
-    bottom = _padding(height, least_height, output_stride)
-    right = _padding(width, least_width, output_stride)
-    mean = ops.convert_to_tensor(mean_pixel, "float32")
-    padded = ops.pad(images - mean, [[0, 0], [0, bottom], [0, right], [0, 0]]) + mean
+    padded, (height, width) = _padded(
+        images,
+        output_stride=output_stride,
+        mean_pixel=mean_pixel,
+        crop_size=crop_size,
+        resized_size=resized_size,
+    )
 
     if tuple(scales) == (1.0,) and not flip:
         labels, probabilities = _predict_once(model, padded, upsampled_logits=upsampled_logits)
@@ -78,6 +75,49 @@ def predict(
         labels = resize_nearest(labels, *original_size)
         probabilities = resize_bilinear(probabilities, *original_size)
     return Prediction(labels, probabilities)
+
+
+def predict_logits(
+    model: keras.Model,
+    images: Any,
+    *,
+    output_stride: int,
+    mean_pixel: Sequence[float],
+    crop_size: tuple[int, int] | None = None,
+    resized_size: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+) -> Any:
+    """The logits of every pixel of images of any size, seen at one scale; arguments of `predict`.
+
+    Returns:
+        float32 [b, h, w, classes], the upsampled logits; resized back like probabilities.
+    """
+    padded, (height, width) = _padded(
+        images,
+        output_stride=output_stride,
+        mean_pixel=mean_pixel,
+        crop_size=crop_size,
+        resized_size=resized_size,
+    )
+    logits = model(padded, training=False)[:, :height, :width]
+    return logits if resized_size is None else resize_bilinear(logits, *ops.shape(images)[1:3])
+
+
+def padded_size(
+    height: Any,
+    width: Any,
+    *,
+    output_stride: int,
+    crop_size: tuple[int, int] | None = None,
+    resized_size: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+) -> tuple[Any, Any]:
+    """Height and width that `predict`, with these arguments, shows the network of an image."""
+    if resized_size is not None:
+        height, width = resized_size(height, width)
+    least_height, least_width = crop_size or (1, 1)
+    return (
+        height + _padding(height, least_height, output_stride),
+        width + _padding(width, least_width, output_stride),
+    )
 
 
 def predict_probabilities(
@@ -120,6 +160,28 @@ def predict_probabilities(
     steps = (1, -1) if flip else (1,)  # through the columns
     views = [(scale, step) for scale in scales for step in steps]
     return sum(probabilities(scale, step) for scale, step in views) / len(views)
+
+
+def _padded(
+    images: Any,
+    *,
+    output_stride: int,
+    mean_pixel: Sequence[float],
+    crop_size: tuple[int, int] | None,
+    resized_size: Callable[[Any, Any], tuple[Any, Any]] | None,
+) -> tuple[Any, tuple[Any, Any]]:
+    """Images as `predict` shows them to the network, and their size before the padding."""
+    images = ops.cast(images, "float32")
+    height, width = ops.shape(images)[1:3]
+    if resized_size is not None:
+        height, width = resized_size(height, width)
+        images = resize_bilinear(images, height, width)
+    least_height, least_width = crop_size or (1, 1)
+    bottom = _padding(height, least_height, output_stride)
+    right = _padding(width, least_width, output_stride)
+    mean = ops.convert_to_tensor(mean_pixel, "float32")
+    padded = ops.pad(images - mean, [[0, 0], [0, bottom], [0, right], [0, 0]]) + mean
+    return padded, (height, width)
 
 
 def _predict_once(model: keras.Model, images: Any, *, upsampled_logits: bool) -> Prediction:

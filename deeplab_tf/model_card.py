@@ -60,8 +60,11 @@ class ModelCard:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `<folder>/config.json` at once: no reader ever sees half a file."""
-        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
-        write_file(Path(folder) / FILENAME, f"{text}\n".encode())
+        write_file(Path(folder) / FILENAME, f"{self.to_json()}\n".encode())
+
+    def to_json(self) -> str:
+        """The card as JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
 
 
 def differences(first: Any, second: Any, prefix: str = "") -> list[str]:

@@ -67,7 +67,7 @@ def test_model_code_may_import_neither_tensorflow_nor_flags(filename):
     ("statement", "filename"),
     [
         ("import tensorflow as tf", "deeplab_tf/data/new.py"),
-        ("import tensorflow as tf", "deeplab_tf/export.py"),
+        ("import tensorflow as tf", "deeplab_tf/export/serving.py"),
         ("import tensorflow as tf", "deeplab_tf/crf/graph.py"),
         ("from absl import flags", "deeplab_tf/cli/new.py"),
         ("from absl import flags", "datasets/build_new_data.py"),

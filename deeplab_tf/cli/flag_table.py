@@ -631,6 +631,84 @@ _EXPORT_MODEL = (
     else flag
     for flag in _COMMON
 )
+_SERVING = (
+    Flag(
+        "export_version",
+        "string",
+        None,
+        "Version folder to write below --export_path, for TensorFlow Serving, with requests that "
+        "warm it up: a number, or next.",
+        OWN,
+    ),
+    Flag(
+        "export_dtype",
+        "enum",
+        "float32",
+        "What a SavedModel computes features in; bfloat16 is for GPUs and TPUs.",
+        OWN,
+        ("float32", "bfloat16"),
+    ),
+    Flag(
+        "export_max_pixels",
+        "integer",
+        2**24,
+        "Pixels, with the padding, that a SavedModel takes at once; bounds its memory.",
+        OWN,
+    ),
+)
+_PORTABLE = (
+    Flag(
+        "export_size",
+        "list",
+        None,
+        "Height,width of the images of a LiteRT or ONNX file; any: all sizes. Not given: a LiteRT "
+        "file's are of the crop size, an ONNX file's of any.",
+        OWN,
+    ),
+    Flag(
+        "export_probabilities",
+        "boolean",
+        True,
+        "Probabilities beside the labels of a LiteRT or ONNX file, which take longer.",
+        OWN,
+    ),
+    Flag(
+        "litert_precision",
+        "enum",
+        "fp32",
+        "Of weights and, for int8, of all that is computed.",
+        OWN,
+        ("fp32", "fp16", "int8"),
+    ),
+    Flag(
+        "representative_split",
+        "string",
+        "train",
+        "Split of --dataset_dir whose images set the ranges of int8.",
+        OWN,
+    ),
+    Flag("representative_images", "integer", 100, "How many of them, evenly spaced.", OWN),
+)
+_VERIFY = (
+    Flag(
+        "verify",
+        "boolean",
+        False,
+        "Compare each export, also one that exists already, with evaluation, by all its readers.",
+        OWN,
+    ),
+    Flag("dataset_dir", "string", None, "Folder of records, for int8 and --verify.", OWN),
+    Flag("images", "multi_string", None, "Image file, folder or pattern, in their place.", OWN),
+    Flag("verify_split", "string", "val", "Split of --dataset_dir to verify with.", OWN),
+    Flag("verify_images", "integer", 10, "How many images of it, evenly spaced.", OWN),
+    Flag(
+        "verify_threshold",
+        "float",
+        None,
+        "Least share of pixels with evaluation's label. Not given: 0.999; of int8 0.98.",
+        OWN,
+    ),
+)
 EXPORT = (
     *_EXPORT_MODEL,
     Flag("checkpoint_path", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
@@ -638,7 +716,8 @@ EXPORT = (
         "export_path",
         "string",
         None,
-        "Folder for a SavedModel; a name.pb for a frozen graph; a name.ckpt for a TF1 checkpoint.",
+        "Folder for a SavedModel; name.pb for a frozen graph; .tflite for LiteRT; .onnx for ONNX; "
+        ".ckpt for a TF1 checkpoint. Several with commas between.",
         MAPPED,
     ),
     Flag("num_classes", "integer", 21, "Classes of a TF1 checkpoint; a model card's are checked."),
@@ -649,6 +728,9 @@ EXPORT = (
     *_CRF,
     Flag("save_inference_graph", "boolean", False, "Beside a frozen graph, the graph as text."),
     _QUANTIZE,
+    *_PORTABLE,
+    *_VERIFY,
+    *_SERVING,
 )
 COMPARE = (Flag("json", "string", None, "File to write the comparison to, for scripts.", OWN),)
 PREDICT = (

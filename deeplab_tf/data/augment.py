@@ -85,7 +85,8 @@ def resize_to_range_size(
             max_size -= (max_size - 1) % factor
         fitting_size = tf.floor(size * (max_size / tf.reduce_max(size)))
         new_size = tf.where(tf.reduce_max(new_size) > max_size, fitting_size, new_size)
-    new_size = tf.cast(new_size, tf.int32)
+    # Of an absurdly long image, more than int32 holds would become any number, even a small one.
+    new_size = tf.cast(tf.minimum(new_size, 2.0**30), tf.int32)
     if factor is not None:
         new_size += (1 - new_size) % factor
     if not keep_aspect_ratio:

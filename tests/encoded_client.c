@@ -1,15 +1,16 @@
-/* Runs an exported network through TensorFlow's C API, without Python.
+/* Sends one file to the signature "encoded" of an exported network, through TensorFlow's C API.
  *
- * usage: saved_model_client FOLDER INPUT LABELS PROBABILITIES BATCH HEIGHT WIDTH <images >results
+ * usage: encoded_client FOLDER INPUT MASK ERROR <image.jpg >mask.png
  *
- * INPUT, LABELS and PROBABILITIES are the tensors of the signature "serving_default", such as
- * serving_default_ImageTensor:0. Images are raw uint8 RGB; results are raw int32 labels, then
- * raw float32 probabilities.
+ * INPUT, MASK and ERROR are the tensors of the signature, such as encoded_image_bytes:0. What is
+ * wrong with the file is written to stderr; nothing, if the mask is good.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <tensorflow/c/c_api.h>
+
+enum { MOST_BYTES = 1 << 26 };
 
 static TF_Status *status;
 
@@ -32,11 +33,20 @@ static TF_Output tensor(TF_Graph *graph, char *name) {
   return found;
 }
 
+/* Writes the only string of a tensor. */
+static void write_string(FILE *file, const TF_Tensor *strings) {
+  const TF_TString *string = (const TF_TString *)TF_TensorData(strings);
+  fwrite(TF_StringGetDataPointer(string), 1, TF_StringGetSize(string), file);
+}
+
 int main(int argc, char **argv) {
-  if (argc != 8) {
-    fprintf(stderr, "expected FOLDER INPUT LABELS PROBABILITIES BATCH HEIGHT WIDTH\n");
+  if (argc != 5) {
+    fprintf(stderr, "expected FOLDER INPUT MASK ERROR\n");
     return 2;
   }
+  char *bytes = malloc(MOST_BYTES);
+  size_t length = fread(bytes, 1, MOST_BYTES, stdin);
+
   status = TF_NewStatus();
   TF_Graph *graph = TF_NewGraph();
   TF_SessionOptions *options = TF_NewSessionOptions();
@@ -45,30 +55,23 @@ int main(int argc, char **argv) {
       TF_LoadSessionFromSavedModel(options, NULL, argv[1], tags, 1, graph, NULL, status);
   check("load");
 
-  int64_t shape[] = {atoll(argv[5]), atoll(argv[6]), atoll(argv[7]), 3};
-  size_t bytes = (size_t)(shape[0] * shape[1] * shape[2] * shape[3]);
-  TF_Tensor *images = TF_AllocateTensor(TF_UINT8, shape, 4, bytes);
-  if (fread(TF_TensorData(images), 1, bytes, stdin) != bytes) {
-    fprintf(stderr, "expected %zu bytes of image\n", bytes);
-    return 1;
-  }
+  int64_t one = 1;
+  TF_Tensor *files = TF_AllocateTensor(TF_STRING, &one, 1, sizeof(TF_TString));
+  TF_TString *file = (TF_TString *)TF_TensorData(files);
+  TF_StringInit(file);
+  TF_StringCopy(file, bytes, length);
 
   TF_Output input = tensor(graph, argv[2]);
   TF_Output outputs[] = {tensor(graph, argv[3]), tensor(graph, argv[4])};
   TF_Tensor *results[2] = {NULL, NULL};
-  TF_SessionRun(session, NULL, &input, &images, 1, outputs, results, 2, NULL, 0, NULL, status);
+  TF_SessionRun(session, NULL, &input, &files, 1, outputs, results, 2, NULL, 0, NULL, status);
   check("run");
-  for (int i = 0; i < 2; i++) {
-    fwrite(TF_TensorData(results[i]), 1, TF_TensorByteSize(results[i]), stdout);
-    TF_DeleteTensor(results[i]);
-  }
+  write_string(stdout, results[0]);
+  fprintf(stderr, "error: ");
+  write_string(stderr, results[1]);
+  fprintf(stderr, "\n");
 
-  TF_DeleteTensor(images);
   TF_CloseSession(session, status);
   check("close");
-  TF_DeleteSession(session, status);
-  TF_DeleteSessionOptions(options);
-  TF_DeleteGraph(graph);
-  TF_DeleteStatus(status);
   return 0;
 }

@@ -1,0 +1,158 @@
+"""A network as TensorFlow runs it fastest: without batch norms, and with constants for weights."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+from keras import layers, ops
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from deeplab_tf.config import ModelConfig
+from deeplab_tf.deeplab import build_deeplab
+from deeplab_tf.export.folding import fold_batch_norm
+from deeplab_tf.layers import DepthwiseConv2D, Logits, ResizeLike, scale_dimension
+
+DType = Literal["float32", "bfloat16"]
+
+
+def fused_network(
+    model: keras.Model, config: ModelConfig, *, dtype: DType = "float32"
+) -> keras.Model:
+    """The same function of other operations, which TensorFlow's graph optimiser fuses.
+
+    Batch norms are folded. Convolution, bias and activation then become one operation, which they
+    do not as Keras writes them: it adds a bias like any tensor. Resizes are TensorFlow's own.
+
+    Args:
+        model: The network, with its weights.
+        config: What `model` was built of.
+        dtype: What weights are kept, and features computed, in. Logits are float32 in any case.
+    """
+    network = _cloned(fold_batch_norm(model), _FUSIBLE)
+    if dtype == "float32":
+        return network
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    try:
+        # Which layers are float32 whatever the policy is known only when they are made.
+        other = _cloned(fold_batch_norm(build_deeplab(config)), _FUSIBLE)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    _copy_weights(network, other)
+    return other
+
+
+def frozen_network(network: keras.Model) -> keras.Model:
+    """A model of one function with the weights in it, for `inference`'s functions to call.
+
+    Constants load where variables do not (a Keras model's are not found by TF1 sessions and the C
+    API), and are as fast. However often a graph calls the function, it is in the graph once.
+    """
+    native = keras.Model(network.input, network.get_layer("logits").output)
+    channels = network.input.shape[-1]
+
+    # Not native(images): so, a network built for one crop_size takes all sizes.
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels], tf.float32)])
+    def logits_of(images: tf.Tensor) -> tf.Tensor:
+        return native.call(images, training=False)
+
+    function = convert_variables_to_constants_v2(logits_of.get_concrete_function())
+    images = keras.Input((None, None, channels), name=network.input.name)
+    logits = _Frozen(lambda x: function(x)[0], classes=native.output.shape[-1], name="network")(
+        images
+    )
+    logits = Logits(network.get_layer("logits").stride, name="logits")(logits)
+    upsampled = _ResizeLike(dtype="float32", name="upsampled_logits")(logits, images)
+    return keras.Model(images, upsampled, name=network.name)
+
+
+class _Conv2D(layers.Conv2D):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        # Dilated by the kernel itself; Keras's way rearranges space to batch and back.
+        outputs = tf.nn.conv2d(
+            inputs,
+            tf.convert_to_tensor(self.kernel),
+            strides=self.strides,
+            padding=self.padding.upper(),
+            dilations=self.dilation_rate,
+        )
+        return _activated(self, outputs)
+
+
+class _DepthwiseConv2D(layers.DepthwiseConv2D):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        outputs = ops.depthwise_conv(
+            inputs,
+            self.kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+        )
+        return _activated(self, outputs)
+
+
+class _SeparableConv2D(layers.SeparableConv2D):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        outputs = ops.separable_conv(
+            inputs,
+            self.depthwise_kernel,
+            self.pointwise_kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+        )
+        return _activated(self, outputs)
+
+
+class _ResizeLike(ResizeLike):
+    def call(self, x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+        size = tuple(scale_dimension(side, self.scale) for side in ops.shape(like)[1:3])
+        resized = tf.compat.v1.image.resize_bilinear(x, size, align_corners=True)
+        return tf.cast(resized, x.dtype)  # the operation returns float32 only
+
+
+class _Frozen(layers.Layer):
+    """Images to logits by a function that holds its weights."""
+
+    def __init__(self, function: Callable[[Any], Any], *, classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.function = function
+        self.classes = classes
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        return self.function(images)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], None, None, self.classes)
+
+
+_FUSIBLE: dict[type[layers.Layer], type[layers.Layer]] = {
+    layers.Conv2D: _Conv2D,
+    DepthwiseConv2D: _DepthwiseConv2D,
+    layers.SeparableConv2D: _SeparableConv2D,
+    ResizeLike: _ResizeLike,
+}
+
+
+def _activated(layer: layers.Layer, outputs: tf.Tensor) -> tf.Tensor:
+    if layer.use_bias:
+        outputs = tf.nn.bias_add(outputs, layer.bias)
+    return layer.activation(outputs)
+
+
+def _cloned(model: keras.Model, kinds: dict[type[layers.Layer], type[layers.Layer]]) -> keras.Model:
+    """The model with layers of some kinds replaced."""
+
+    def clone(layer: layers.Layer) -> layers.Layer:
+        kind = type(layer)
+        return kinds.get(kind, kind).from_config(layer.get_config())
+
+    cloned = keras.models.clone_model(model, clone_function=clone)
+    _copy_weights(model, cloned)
+    return cloned
+
+
+def _copy_weights(source: keras.Model, target: keras.Model) -> None:
+    for layer in filter(lambda layer: layer.weights, target.layers):
+        layer.set_weights(source.get_layer(layer.name).get_weights())

@@ -1,0 +1,224 @@
+"""The exported function in operations that runtimes other than TensorFlow have, LiteRT and ONNX.
+
+It computes what `inference.predict` computes. Where the size of the images is fixed, so is that of
+everything else: padding that is none leaves no trace.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from deeplab_tf.data.records import scale_values
+from deeplab_tf.evaluation import image_predictor
+from deeplab_tf.export.folding import fold_batch_norm
+from deeplab_tf.export.serving import images_spec
+from deeplab_tf.inference import predict_probabilities
+from deeplab_tf.layers import (
+    DepthwiseConv2D,
+    ResizeLike,
+    resize_bilinear,
+    resize_nearest,
+    scale_dimension,
+)
+from deeplab_tf.model_card import ModelCard
+
+OUTPUTS = ("SemanticPredictions", "SemanticProbabilities")
+
+
+def frozen_function(
+    model: keras.Model,
+    card: ModelCard,
+    *,
+    size: tuple[int, int] | None,
+    batch: int | None,
+    probabilities: bool,
+) -> Any:
+    """The whole function of images as a concrete one whose weights are constants.
+
+    Args:
+        model: The network of `card.model`, with its weights.
+        card: What the network is, and how images meet it.
+        size: Height and width of the images; None for any.
+        batch: Number of images; None for any.
+        probabilities: Whether it returns "SemanticProbabilities" too, float32
+            [b, h, w, classes], beside "SemanticPredictions", int32 [b, h, w].
+
+    Returns:
+        A concrete function of "ImageTensor" to these, by their names.
+
+    Raises:
+        ValueError: The card has a CRF, whose lattice no other runtime has operations for.
+    """
+    if card.inference.crf is not None:
+        raise ValueError(
+            "the dense CRF can be exported in a SavedModel or a frozen graph only: leave out "
+            "--crf_params, or give an --export_path without .tflite or .onnx."
+        )
+    spec = images_spec(card)
+    spec = tf.TensorSpec([batch, *(size or (None, None)), spec.shape[-1]], spec.dtype, spec.name)
+    network = _in_native_operations(fold_batch_norm(model))
+    # The very settings of evaluation.
+    settings = image_predictor(network, card.model, card.inference).keywords
+    info = card.dataset
+
+    @tf.function(input_signature=[spec])
+    def portable(images: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        if info.stores_input:
+            images = tf.cast(images, tf.float32)
+        else:
+            images = scale_values(images, info.value_range)
+        labels, scores = _predict(network, images, probabilities=probabilities, **settings)
+        return (labels, scores) if probabilities else (labels,)
+
+    frozen = convert_variables_to_constants_v2(portable.get_concrete_function())
+
+    @tf.function(input_signature=[spec])
+    def named(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {
+            name: tf.identity(tensor, name)
+            for name, tensor in zip(OUTPUTS, frozen(images), strict=False)
+        }
+
+    return named.get_concrete_function()
+
+
+def _predict(
+    model: keras.Model,
+    images: tf.Tensor,
+    *,
+    probabilities: bool,
+    output_stride: int,
+    mean_pixel: Sequence[float],
+    crop_size: tuple[int, int] | None,
+    resized_size: Callable[[Any, Any], tuple[Any, Any]] | None,
+    scales: Sequence[float],
+    flip: bool,
+    upsampled_logits: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Labels and scores of `inference.predict`; scores are probabilities if these are wanted.
+
+    Differs from it in what runtimes are slow at or do not have: argmax is TensorFlow's, and
+    padding is what is left of it when sizes are known.
+    """
+    original_size = _sides(images)
+    height, width = original_size
+    if resized_size is not None:
+        height, width = _known(resized_size(height, width))
+        images = resize_bilinear(images, height, width)
+    padded = _pad(images, crop_size or (1, 1), output_stride=output_stride, color=mean_pixel)
+    if tuple(scales) != (1.0,) or flip:
+        scores = predict_probabilities(model, padded, scales=scales, flip=flip)
+        labels = tf.argmax(scores, axis=-1, output_type=tf.int32)
+    else:
+        if not upsampled_logits:
+            model = keras.Model(model.input, model.get_layer("logits").output)
+        scores = model.call(padded, training=False)  # so, whatever its crop_size
+        labels = tf.argmax(scores, axis=-1, output_type=tf.int32)
+        if probabilities:
+            scores = tf.nn.softmax(scores)
+        if not upsampled_logits:
+            labels = resize_nearest(labels, *_sides(padded))
+            scores = _resize(scores, *_sides(padded))
+    if padded is not images:
+        labels, scores = labels[:, :height, :width], scores[:, :height, :width]
+    if resized_size is not None:
+        labels = resize_nearest(labels, *original_size)
+        scores = resize_bilinear(scores, *original_size)
+    return labels, scores
+
+
+def _pad(
+    images: tf.Tensor, least_size: Sequence[int], *, output_stride: int, color: Sequence[float]
+) -> tf.Tensor:
+    """Images padded at the bottom and right as `inference.predict` pads them."""
+    bottom, right = (
+        _padding(side, least, output_stride)
+        for side, least in zip(_sides(images), least_size, strict=True)
+    )
+    if isinstance(bottom, int) and isinstance(right, int) and bottom == right == 0:
+        return images
+    mean = tf.constant(color, tf.float32)
+    return tf.pad(images - mean, [[0, 0], [0, bottom], [0, right], [0, 0]]) + mean
+
+
+def _padding(side: Any, least: int, output_stride: int) -> Any:
+    """Pixels to the next k * output_stride + 1, without the rest of a negative number.
+
+    Runtimes do not agree on that one.
+    """
+    wanted = max(side, least) if isinstance(side, int) else tf.maximum(side, least)
+    return (wanted + output_stride - 2) // output_stride * output_stride + 1 - side
+
+
+def _sides(images: tf.Tensor) -> tuple[Any, Any]:
+    """Height and width, as integers where they are known."""
+    height, width = keras.ops.shape(images)[1:3]
+    return height, width
+
+
+def _known(sides: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Height and width as integers, where they depend on nothing."""
+    height, width = (tf.get_static_value(side) for side in sides)
+    return sides if height is None or width is None else (int(height), int(width))
+
+
+def _in_native_operations(model: keras.Model) -> keras.Model:
+    """A copy of a model in which resizes and dilated convolutions are one operation each.
+
+    Keras writes both as several, around a convolution that is not dilated for one. Converters know
+    such patterns again only where sizes are fixed, if at all.
+    """
+    copy = keras.models.clone_model(model, clone_function=_native_layer)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _native_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    kind = type(layer)
+    dilated = max(getattr(layer, "dilation_rate", (1,))) > 1
+    if kind is ResizeLike:
+        kind = _ResizeLike
+    elif dilated and kind is keras.layers.Conv2D:
+        kind = _DilatedConv2D
+    elif dilated and kind is DepthwiseConv2D:
+        kind = _DilatedDepthwiseConv2D
+    return kind.from_config(layer.get_config())
+
+
+class _ResizeLike(ResizeLike):
+    def call(self, x: Any, like: Any) -> Any:
+        height, width = (scale_dimension(size, self.scale) for size in _sides(like))
+        return _resize(x, height, width)
+
+
+class _DilatedConv2D(keras.layers.Conv2D):
+    def call(self, inputs: Any) -> Any:
+        x = tf.nn.conv2d(
+            inputs,
+            self.kernel,
+            strides=self.strides,
+            padding=self.padding.upper(),
+            dilations=self.dilation_rate,
+        )
+        return self.activation(x + self.bias if self.use_bias else x)
+
+
+class _DilatedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """For conversion only: TensorFlow itself has no kernel for this operation."""
+
+    def call(self, inputs: Any) -> Any:
+        x = tf.raw_ops.DepthwiseConv2dNative(
+            input=inputs,
+            filter=self.kernel,
+            strides=(1, *self.strides, 1),
+            padding=self.padding.upper(),
+            dilations=(1, *self.dilation_rate, 1),
+        )
+        return self.activation(x + self.bias if self.use_bias else x)
+
+
+def _resize(x: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
+    return tf.raw_ops.ResizeBilinear(images=x, size=(height, width), align_corners=True)

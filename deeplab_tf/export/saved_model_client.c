@@ -1,0 +1,93 @@
+/* Runs an exported network through TensorFlow's C API, without Python.
+ *
+ * usage: saved_model_client FOLDER INPUT LABELS PROBABILITIES CHANNELS BYTES
+ *            [BATCH HEIGHT WIDTH]... <images >results
+ *
+ * INPUT, LABELS and PROBABILITIES are the tensors of the signature "serving_default", such as
+ * serving_default_ImageTensor:0. Images are raw pixels of CHANNELS values of BYTES each, 1 (uint8)
+ * or 2 (uint16), one batch after the other. Of each batch, results are raw int32 labels, raw
+ * float32 probabilities and, as a float64, the milliseconds that it took.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <tensorflow/c/c_api.h>
+
+static TF_Status *status;
+
+static void check(const char *what) {
+  if (TF_GetCode(status) != TF_OK) {
+    fprintf(stderr, "%s: %s\n", what, TF_Message(status));
+    exit(1);
+  }
+}
+
+/* The tensor of a name "operation:index"; the name is cut at the colon. */
+static TF_Output tensor(TF_Graph *graph, char *name) {
+  char *colon = strrchr(name, ':');
+  if (colon != NULL) *colon = '\0';
+  TF_Output found = {TF_GraphOperationByName(graph, name), colon == NULL ? 0 : atoi(colon + 1)};
+  if (found.oper == NULL) {
+    fprintf(stderr, "no operation %s\n", name);
+    exit(1);
+  }
+  return found;
+}
+
+static double milliseconds(void) {
+  struct timespec now;
+  timespec_get(&now, TIME_UTC);
+  return now.tv_sec * 1e3 + now.tv_nsec / 1e6;
+}
+
+static TF_Tensor *read_images(const int64_t *shape, int bytes_per_value) {
+  size_t bytes = (size_t)(shape[0] * shape[1] * shape[2] * shape[3]) * bytes_per_value;
+  TF_DataType type = bytes_per_value == 2 ? TF_UINT16 : TF_UINT8;
+  TF_Tensor *images = TF_AllocateTensor(type, shape, 4, bytes);
+  if (fread(TF_TensorData(images), 1, bytes, stdin) != bytes) {
+    fprintf(stderr, "expected %zu bytes of images\n", bytes);
+    exit(1);
+  }
+  return images;
+}
+
+int main(int argc, char **argv) {
+  if (argc < 7 || (argc - 7) % 3 != 0) {
+    fprintf(stderr, "expected FOLDER INPUT LABELS PROBABILITIES CHANNELS BYTES [BATCH HEIGHT WIDTH]...\n");
+    return 2;
+  }
+  status = TF_NewStatus();
+  TF_Graph *graph = TF_NewGraph();
+  TF_SessionOptions *options = TF_NewSessionOptions();
+  const char *tags[] = {"serve"};
+  TF_Session *session =
+      TF_LoadSessionFromSavedModel(options, NULL, argv[1], tags, 1, graph, NULL, status);
+  check("load");
+  TF_Output input = tensor(graph, argv[2]);
+  TF_Output outputs[] = {tensor(graph, argv[3]), tensor(graph, argv[4])};
+
+  for (int arg = 7; arg < argc; arg += 3) {
+    int64_t shape[] = {atoll(argv[arg]), atoll(argv[arg + 1]), atoll(argv[arg + 2]), atoll(argv[5])};
+    TF_Tensor *images = read_images(shape, atoi(argv[6]));
+    TF_Tensor *results[2] = {NULL, NULL};
+    double start = milliseconds();
+    TF_SessionRun(session, NULL, &input, &images, 1, outputs, results, 2, NULL, 0, NULL, status);
+    double taken = milliseconds() - start;
+    check("run");
+    for (int i = 0; i < 2; i++) {
+      fwrite(TF_TensorData(results[i]), 1, TF_TensorByteSize(results[i]), stdout);
+      TF_DeleteTensor(results[i]);
+    }
+    fwrite(&taken, sizeof taken, 1, stdout);
+    TF_DeleteTensor(images);
+  }
+
+  TF_CloseSession(session, status);
+  check("close");
+  TF_DeleteSession(session, status);
+  TF_DeleteSessionOptions(options);
+  TF_DeleteGraph(graph);
+  TF_DeleteStatus(status);
+  return 0;
+}
