@@ -2,8 +2,8 @@
 
     python -m benchmarks.inference --peer_python=... [--keras_hub_python=...] [--only=resnet_v1_50]
 
-The networks are DeepLabv3+ (`benchmarks.networks`) with random weights, on one 512x512 image, on
-all cores. Ours are what `export_model.py` writes: a SavedModel, whose signature "logits" is called,
+The networks are DeepLabv3+ (`benchmarks.networks`) with random weights, on one image, on all cores:
+of 512x512 for the peers, some of which refuse 513x513, and of 513x513 for us. Ours are what `export_model.py` writes: a SavedModel, whose signature "logits" is called,
 and LiteRT files in float32 and int8, which end in labels. segmentation-models-pytorch (smp) as it
 is, in channels_last, and keras-hub's ResNet-50, compiled, whose output stride is 32, end in logits
 of the same size; smp by ONNX Runtime ends in labels. Python interpreters that have the peers are
@@ -45,7 +45,7 @@ from deeplab_tf import build_deeplab
 from deeplab_tf.export import export_saved_model
 from deeplab_tf.export.litert import export_litert
 
-SIZE = 512
+SIZE, PEER_SIZE = 513, 512
 WARM_UP, CALLS = 10, 7  # calls in a turn
 
 Timer = Callable[[int], list[float]]
@@ -148,7 +148,7 @@ def smp_timers(network: Network, peer: Peer) -> dict[str, Timer]:
             "run": run,
             "encoder": network.encoder,
             "num_classes": DATASET.num_classes,
-            "size": SIZE,
+            "size": PEER_SIZE,
             "batch_size": 1,
         }
         return lambda times: peer.ask({**question, "times": times})["seconds"]
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--only", choices=[x.model_variant for x in NETWORKS], help="A network.")
     options = parser.parse_args()
     smp = start(options.peer_python, "torch_peer.py")
-    keras_hub = start(options.keras_hub_python, "keras_hub_peer.py", str(SIZE))
+    keras_hub = start(options.keras_hub_python, "keras_hub_peer.py", str(PEER_SIZE))
     networks = tuple(x for x in NETWORKS if options.only in (None, x.model_variant))
     print_table(list(comparisons(networks, smp, keras_hub, options.turns)))
     for peer in filter(None, (smp, keras_hub)):

@@ -140,8 +140,11 @@ def _pad(
     )
     if isinstance(bottom, int) and isinstance(right, int) and bottom == right == 0:
         return images
+    padding = [[0, 0], [0, bottom], [0, right], [0, 0]]
+    if len(set(color)) == 1:
+        return tf.pad(images, padding, constant_values=color[0])
     mean = tf.constant(color, tf.float32)
-    return tf.pad(images - mean, [[0, 0], [0, bottom], [0, right], [0, 0]]) + mean
+    return tf.pad(images - mean, padding) + mean
 
 
 def _padding(side: Any, least: int, output_stride: int) -> Any:
