@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from deeplab_tf import ModelConfig, build_deeplab, model_info
+from deeplab_tf.folding import fold_batch_norm
 
 NUM_CLASSES = 21
 ENCODERS = {"resnet101": "resnet_v1_101", "xception65": "xception_65"}
@@ -59,6 +60,7 @@ def prepare(
 
 
 def _inference(model: keras.Model, images: jax.Array, labels: jax.Array) -> Callable[[], Any]:
+    model = fold_batch_norm(model)  # as exports are
     trainable = [v.value for v in model.trainable_variables]
     other = [v.value for v in model.non_trainable_variables]
 

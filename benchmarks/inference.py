@@ -3,11 +3,12 @@
     python -m benchmarks.inference --peer_python=... [--keras_hub_python=...] [--only=resnet_v1_50]
 
 The networks are DeepLabv3+ (`benchmarks.networks`) with random weights, on one image, on all cores:
-of 512x512 for the peers, some of which refuse 513x513, and of 513x513 for us. Ours are what `export_model.py` writes: a SavedModel, whose signature "logits" is called,
-and LiteRT files in float32 and int8, which end in labels. segmentation-models-pytorch (smp) as it
-is, in channels_last, and keras-hub's ResNet-50, compiled, whose output stride is 32, end in logits
-of the same size; smp by ONNX Runtime ends in labels. Python interpreters that have the peers are
-named by flags; a peer that is not there costs its rows.
+of 512x512 for the peers, some of which refuse 513x513, and of 513x513 for us. Ours are what
+`export_model.py` writes: a SavedModel, whose signature "logits" is called, and LiteRT files in
+float32 and int8, which end in labels. segmentation-models-pytorch (smp) as it is, in channels_last,
+and keras-hub's ResNet-50, compiled, whose output stride is 32, end in logits of the same size; smp
+by ONNX Runtime ends in labels. Python interpreters that have the peers are named by flags; a peer
+that is not there costs its rows.
 
 All take turns after ten calls of warm-up; of each, the best median of a turn counts, because the
 machine has slow moments.

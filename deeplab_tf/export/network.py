@@ -10,7 +10,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from deeplab_tf.config import ModelConfig
 from deeplab_tf.deeplab import build_deeplab
-from deeplab_tf.export.folding import fold_batch_norm
+from deeplab_tf.folding import fold_batch_norm
 from deeplab_tf.layers import DepthwiseConv2D, Logits, ResizeLike, scale_dimension
 
 DType = Literal["float32", "bfloat16"]

@@ -13,8 +13,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from deeplab_tf.data.records import scale_values
 from deeplab_tf.evaluation import image_predictor
-from deeplab_tf.export.folding import fold_batch_norm
 from deeplab_tf.export.serving import images_spec
+from deeplab_tf.folding import fold_batch_norm
 from deeplab_tf.inference import predict_probabilities
 from deeplab_tf.layers import (
     DepthwiseConv2D,
