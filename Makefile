@@ -2,7 +2,7 @@
 # The first target that runs makes .venv; it is installed again only when the requirements change.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow soak golden fuzz check format clean
+.PHONY: help demo test slow soak golden fuzz bench check format clean
 
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
@@ -77,6 +77,13 @@ golden: $(INSTALLED)  ## run only the comparisons with the original implementati
 
 fuzz: $(INSTALLED)  ## try thousands of damaged images, masks, tables and records (5 minutes)
 	$(PY) -m pytest tests/fuzz -m fuzz
+
+# Pythons that have what is measured against; see benchmarks/__main__.py.
+PEER_PYTHON ?= $(PY)
+KERAS_HUB_PYTHON ?= $(PY)
+
+bench: $(INSTALLED)  ## measure against the peers that are installed (15 minutes)
+	$(PY) -m benchmarks --peer_python=$(PEER_PYTHON) --keras_hub_python=$(KERAS_HUB_PYTHON)
 
 check: $(INSTALLED)  ## formatting, lint, types, then the tests: run before every commit
 	$(PY) -m ruff format --check

@@ -9,16 +9,13 @@ same mean IoU. torchmetrics (extra "bench") runs in a process of its own, in the
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -27,11 +24,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.comparison import Comparison
+from benchmarks.peer import start
 from deeplab_tf.metrics import confusion_matrix, scores_from_confusion
 
 CLASSES, IGNORE = 21, 255
 HEIGHT, WIDTH = 375, 500
 IMAGES, ROUNDS = 32, 11
+OURS, TORCHMETRICS = "deeplab_tf.metrics.confusion_matrix", "torchmetrics JaccardIndex"
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -69,39 +69,6 @@ def keras_mean_iou(pairs: list[Pair]) -> float:
     return float(metric.result())
 
 
-class Torchmetrics:
-    """The process of benchmarks.confusion_matrix_peer."""
-
-    def __init__(self, python: str, pairs: list[Pair], folder: str):
-        path = os.path.join(folder, "pairs.npz")
-        labels, predictions = map(np.stack, zip(*pairs, strict=True))
-        np.savez(path, labels=labels, predictions=predictions)
-        script = Path(__file__).with_name("confusion_matrix_peer.py")
-        self.process = subprocess.Popen(
-            [python, script, path, str(CLASSES), str(IGNORE)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.versions = self._answer()
-
-    def measure(self) -> tuple[float, float]:
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        result, seconds = self._answer()
-        return result, seconds
-
-    def close(self) -> None:
-        self.process.communicate()
-
-    def _answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(self.process.communicate()[1].strip().splitlines()[-1])
-        return json.loads(line)
-
-
 def timed(contender: Callable[[list[Pair]], float], pairs: list[Pair]) -> tuple[float, float]:
     """Mean IoU, and the seconds that it took."""
     start = time.perf_counter()
@@ -121,34 +88,49 @@ def measure(contenders: dict[str, Callable[[], tuple[float, float]]]) -> dict[st
     return seconds
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measures the confusion matrix against others.")
-    parser.add_argument("--peer_python", default=sys.executable, help="Python with torchmetrics.")
-    options = parser.parse_args()
+def medians(peer_python: str) -> dict[str, float]:
+    """Seconds per image of each contender, the median of the rounds."""
     rng = np.random.default_rng(0)
     pairs = [make_pair(rng) for _ in range(IMAGES)]
     contenders: dict[str, Callable[[], tuple[float, float]]] = {
-        "deeplab_tf.metrics.confusion_matrix": partial(timed, ours, pairs),
+        OURS: partial(timed, ours, pairs),
         "tf.math.confusion_matrix": partial(timed, tensorflow, pairs),
         "keras.metrics.MeanIoU": partial(timed, keras_mean_iou, pairs),
     }
     with tempfile.TemporaryDirectory() as folder:
-        peer = None
-        try:
-            peer = Torchmetrics(options.peer_python, pairs, folder)
-            print("peer: torchmetrics {torchmetrics}, PyTorch {torch}".format(**peer.versions))
-            contenders["torchmetrics JaccardIndex"] = peer.measure
-        except RuntimeError as error:
-            print(f"no torchmetrics: {error}; --peer_python=... names a Python that has it")
+        path = os.path.join(folder, "pairs.npz")
+        labels, predictions = map(np.stack, zip(*pairs, strict=True))
+        np.savez(path, labels=labels, predictions=predictions)
+        peer = start(peer_python, "confusion_matrix_peer.py", path, str(CLASSES), str(IGNORE))
+        if peer is not None:
+            contenders[TORCHMETRICS] = partial(peer.ask, None)
         seconds = measure(contenders)
         if peer is not None:
             peer.close()
-    best = statistics.median(seconds["deeplab_tf.metrics.confusion_matrix"])
+    return {name: statistics.median(times) / IMAGES for name, times in seconds.items()}
+
+
+def comparisons(peer_python: str) -> list[Comparison]:
+    """Ours beside torchmetrics, where that is installed."""
+    found = medians(peer_python)
+    if TORCHMETRICS not in found:
+        return []
+    return [
+        Comparison(
+            "confusion matrix, an image", found[OURS], TORCHMETRICS, found[TORCHMETRICS], 1 / 3
+        )
+    ]
+
+
+def main() -> None:
+    """Prints a row for each contender."""
+    parser = argparse.ArgumentParser(description="Measures the confusion matrix against others.")
+    parser.add_argument("--peer_python", default=sys.executable, help="Python with torchmetrics.")
+    found = medians(parser.parse_args().peer_python)
     print(f"{IMAGES} images {WIDTH} x {HEIGHT}, {CLASSES} classes, median of {ROUNDS} rounds")
     print(f"{'':<36}{'ms/image':>10}{'ratio':>8}")
-    for name, times in seconds.items():
-        median = statistics.median(times)
-        print(f"{name:<36}{1000 * median / IMAGES:10.3f}{median / best:8.1f}")
+    for name, median in found.items():
+        print(f"{name:<36}{1000 * median:10.3f}{median / found[OURS]:8.1f}")
 
 
 if __name__ == "__main__":

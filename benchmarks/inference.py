@@ -41,7 +41,7 @@ from benchmarks.networks import (
     Network,
     card_of,
 )
-from benchmarks.peer import Peer
+from benchmarks.peer import Peer, start
 from deeplab_tf import build_deeplab
 from deeplab_tf.export import export_saved_model
 from deeplab_tf.export.litert import export_litert
@@ -188,20 +188,11 @@ def comparisons(
             )
 
 
-def start(python: str | None, script: str, *arguments: str) -> Peer | None:
-    """A peer, or None and a word about it."""
-    try:
-        return Peer(python or sys.executable, script, *arguments)
-    except RuntimeError as error:
-        print(f"without {script}: {error}")
-        return None
-
-
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description="Measures exported networks against others.")
-    parser.add_argument("--peer_python", help="Python that has torch, smp, onnx and onnxruntime.")
-    parser.add_argument("--keras_hub_python", help="Python that has keras_hub and TensorFlow.")
+    parser.add_argument("--peer_python", default=sys.executable, help="Python that has smp.")
+    parser.add_argument("--keras_hub_python", default=sys.executable, help="Python with keras_hub.")
     parser.add_argument("--turns", type=int, default=5, help="Turns of seven calls each.")
     parser.add_argument("--only", choices=[x.model_variant for x in NETWORKS], help="A network.")
     options = parser.parse_args()

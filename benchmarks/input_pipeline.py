@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.peer import Peer
+from benchmarks.peer import Peer, start
 from deeplab_tf.data import records
 from deeplab_tf.data.augment import resize_image, resize_label, scale_grid, scaled_size
 from deeplab_tf.data.dataset_info import DatasetInfo
@@ -183,7 +183,7 @@ def measure(make_batches: Callable[[], tf.data.Dataset]) -> tuple[float, float]:
     return images / seconds, 1e3 * (time.process_time() - processor_start) / images
 
 
-def start_peer(python: str, folder: str) -> Peer:
+def start_peer(python: str, folder: str) -> Peer | None:
     """The process of benchmarks.input_pipeline_peer."""
     settings = {
         "crop": CROP,
@@ -193,7 +193,7 @@ def start_peer(python: str, folder: str) -> Peer:
         "timed": TIMED_BATCHES,
         "forms": PEER_FORMS,
     }
-    return Peer(python, "input_pipeline_peer.py", folder, json.dumps(settings))
+    return start(python, "input_pipeline_peer.py", folder, json.dumps(settings))
 
 
 def print_table(medians: dict[str, list[float]]) -> None:
@@ -219,14 +219,10 @@ def main() -> None:
             "deeplab_tf": partial(measure, partial(our_batches, folder, info)),
             "decode only": partial(measure, partial(decoded_batches, folder)),
         }
-        peer = None
-        try:
-            peer = start_peer(options.peer_python, folder)
-            print("peer: PyTorch {torch}, OpenCV {cv2}".format(**peer.versions))
+        peer = start_peer(options.peer_python, folder)
+        if peer is not None:
             for form in PEER_FORMS:
                 runs[f"DataLoader, {form}"] = partial(peer.ask, form)
-        except RuntimeError as error:
-            print(f"no DataLoader: {error}; --peer_python=... names a Python with torch and cv2")
         measured = {name: [] for name in runs}
         for _ in range(options.repeats):
             for name, run in runs.items():

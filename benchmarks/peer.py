@@ -45,3 +45,14 @@ class Peer:
         if not line:
             raise RuntimeError(self._process.communicate()[1].strip().splitlines()[-1])
         return json.loads(line)
+
+
+def start(python: str, script: str, *arguments: str) -> Peer | None:
+    """A peer, or None and a word about it."""
+    try:
+        peer = Peer(python, script, *arguments)
+    except RuntimeError as error:
+        print(f"without {script}: {error}")
+        return None
+    print(script, " ".join(f"{name} {version}" for name, version in peer.versions.items()))
+    return peer

@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import cv2
 import numpy as np
 
+from benchmarks.comparison import Comparison
 from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, build_deeplab
 from deeplab_tf.data.images import read_rgb
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
@@ -53,7 +54,8 @@ def write_photos(folder: Path) -> None:
         cv2.imwrite(str(folder / f"{i:03d}.jpg"), photo)
 
 
-def main() -> None:
+def rates() -> tuple[float, float]:
+    """Images per second of the bare network, and end to end."""
     model = build_deeplab(CARD.model)
     bare, whole = [], []
     with tempfile.TemporaryDirectory() as temporary:
@@ -79,7 +81,22 @@ def main() -> None:
                 work=Work(np.zeros(CARD.dataset.num_classes, np.int64)),
             )
             whole.append(IMAGES / (time.perf_counter() - start))
-    of_network, end_to_end = max(bare[1:]), max(whole[1:])
+    return max(bare[1:]), max(whole[1:])
+
+
+def comparisons() -> list[Comparison]:
+    """Seconds of an image end to end, beside the bare network."""
+    of_network, end_to_end = rates()
+    return [
+        Comparison(
+            "predict.py, an image", 1 / end_to_end, "bare network", 1 / of_network, 1 / LIMIT
+        )
+    ]
+
+
+def main() -> None:
+    """Prints both rates."""
+    of_network, end_to_end = rates()
     print("| | images/s |")
     print("|---|---:|")
     print(f"| the bare network | {of_network:.2f} |")

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from benchmarks.comparison import Comparison, print_table
 from benchmarks.networks import DATASET, MOBILENET_V2, RESNET_50, Network, card_of
-from benchmarks.peer import Peer
+from benchmarks.peer import Peer, start
 from deeplab_tf import build_deeplab, model_info, optimizers
 from deeplab_tf.train_step import TrainStep, set_batch_norm
 
@@ -93,10 +93,10 @@ def main() -> None:
     parser.add_argument("--peer_python", default=sys.executable, help="Python that has smp.")
     parser.add_argument("--turns", type=int, default=4, help="Turns of three steps each.")
     options = parser.parse_args()
-    peer = Peer(options.peer_python, "torch_peer.py")
-    print("TensorFlow {}, PyTorch {torch}, smp {smp}".format(tf.__version__, **peer.versions))
-    print_table(list(comparisons(peer, options.turns)))
-    peer.close()
+    peer = start(options.peer_python, "torch_peer.py")
+    if peer is not None:
+        print_table(list(comparisons(peer, options.turns)))
+        peer.close()
 
 
 if __name__ == "__main__":
