@@ -51,7 +51,7 @@ def test_the_commands_for_your_own_images(tmp_path):
         )
         assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
     assert (tmp_path / "my/model/saved_model.pb").is_file()
-    assert len(list((tmp_path / "my/pictures").glob("*_panel.png"))) == 10
+    assert len(list((tmp_path / "my/predictions/mask").glob("*.png"))) == 10
 
 
 def test_the_library_examples(tmp_path, capsys):
