@@ -108,7 +108,7 @@ class _SeparableConv2D(layers.SeparableConv2D):
 class _ResizeLike(ResizeLike):
     def call(self, x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
         size = tuple(scale_dimension(side, self.scale) for side in ops.shape(like)[1:3])
-        resized = tf.compat.v1.image.resize_bilinear(x, size, align_corners=True)
+        resized = tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)
         return tf.cast(resized, x.dtype)  # the operation returns float32 only
 
 
