@@ -26,6 +26,8 @@ from deeplab_tf.ema import WeightAverage
 from deeplab_tf.metrics import SegmentationScores
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.nonfinite import FiniteCheck
+from deeplab_tf.precision import dtype_policy, training_policy
+from deeplab_tf.run_loop import Step, smoothed, take_steps
 from deeplab_tf.run_start import check_start, memory_of_a_step, sound_records, start_from
 from deeplab_tf.saver import Saver
 from deeplab_tf.signals import StopRequest, stop_request
@@ -140,7 +142,7 @@ def train(
             )
             steps = _steps(learner, batches, card, stop, check, log_steps, quiet=own_logdir is None)
             with contextlib.closing(steps):  # or an error's message would begin on the bar's line
-                _train_on(learner, steps, saver, watch)
+                take_steps(steps, saver, watch, learner.steps_taken)
     return watch.scores
 
 
@@ -190,45 +192,11 @@ def _set_up(card: ModelCard, strategy: tf.distribute.Strategy, *, rematerialize:
 
 def _build(card: ModelCard, *, replicas: int) -> keras.Model:
     """The network of a card, as it is trained."""
-    precision = card.train.mixed_precision
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32" if precision == "none" else f"mixed_{precision}")
-    try:
+    with dtype_policy(training_policy(card.train.mixed_precision)):
         model = build_deeplab(card.model)
-    finally:
-        keras.config.set_dtype_policy(before)
     set_batch_norm(model, card.train, replicas=replicas)
     freeze_layers(model, card.train.trained_layers)
     return model
-
-
-def _train_on(
-    learner: _Learner,
-    steps: Iterator[tuple[int, bool, dict[str, float]]],
-    saver: Saver,
-    watch: Watch,
-) -> None:
-    """Takes the steps that are left, with all that is due on the way and in the end."""
-    step, stopping = learner.steps_taken(), False
-    try:
-        early = watch.begin(step)
-        for step, stopping, curves in () if early else steps:
-            watch.log(step, curves)
-            if stopping:
-                break
-            if watch.is_due(step) or saver.is_due(step):
-                saver.save(step)
-            if early := watch.validate(step):
-                break
-    except KeyboardInterrupt:
-        step = learner.steps_taken()
-        saver.save(step)
-        tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
-        raise
-    saver.save(step)
-    watch.end(step, early=early)
-    if stopping:
-        tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
 
 
 def _steps(
@@ -240,7 +208,7 @@ def _steps(
     log_steps: int,
     *,
     quiet: bool,
-) -> Generator[tuple[int, bool, dict[str, float]], None, None]:
+) -> Generator[Step, None, None]:
     """Takes the steps under a progress bar.
 
     Yields:
@@ -262,8 +230,8 @@ def _steps(
                 # Rarely: schedules are many small operations.
                 rate = optimizers.learning_rate(card.train, step - 1)
             taken = time.monotonic() - started
-            speed = _smoothed(speed, card.data.batch_size / taken)
-            waiting = _smoothed(waiting, waited / taken)
+            speed = smoothed(speed, card.data.batch_size / taken)
+            waiting = smoothed(waiting, waited / taken)
             bar.set_postfix_str(
                 f"loss {loss:.3f}, lr {rate:.2g}, {speed:.1f} images/s, "
                 f"{waiting:.0%} waiting for data",
@@ -278,7 +246,3 @@ def _steps(
             }
             yield step, float(result.votes) > 0, curves
             started = time.monotonic()
-
-
-def _smoothed(average: float, value: float) -> float:
-    return 0.9 * average + 0.1 * value if average else value

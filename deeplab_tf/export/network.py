@@ -12,6 +12,7 @@ from deeplab_tf.config import ModelConfig
 from deeplab_tf.deeplab import build_deeplab
 from deeplab_tf.folding import fold_batch_norm
 from deeplab_tf.layers import DepthwiseConv2D, Logits, ResizeLike, scale_dimension
+from deeplab_tf.precision import dtype_policy
 
 DType = Literal["float32", "bfloat16"]
 
@@ -32,13 +33,9 @@ def fused_network(
     network = _cloned(fold_batch_norm(model), _FUSIBLE)
     if dtype == "float32":
         return network
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype)
-    try:
+    with dtype_policy(dtype):
         # Which layers are float32 whatever the policy is known only when they are made.
         other = _cloned(fold_batch_norm(build_deeplab(config)), _FUSIBLE)
-    finally:
-        keras.config.set_dtype_policy(policy)
     _copy_weights(network, other)
     return other
 

@@ -25,12 +25,14 @@ from deeplab_tf.distribution import (
     lost_worker_reported,
     num_workers,
 )
+from deeplab_tf.precision import dtype_policy, training_policy
 from deeplab_tf.pretrain.card import FILENAME, PretrainCard
 from deeplab_tf.pretrain.classifier import build_classifier
 from deeplab_tf.pretrain.schedule import build_optimizer, learning_rate_schedule
 from deeplab_tf.pretrain.scores import ClassificationScores
 from deeplab_tf.pretrain.step import ClassifierStep
 from deeplab_tf.pretrain.watch import PretrainWatch
+from deeplab_tf.run_loop import Step, smoothed, take_steps
 from deeplab_tf.run_start import check_logdir, resume
 from deeplab_tf.saver import Saver
 from deeplab_tf.signals import StopRequest, stop_request
@@ -111,7 +113,7 @@ def pretrain(
             images = _batches(card, sources[card.train_split], strategy, start_step=step)
             steps = _steps(learner, images, card, stop, log_steps, quiet=own_logdir is None)
             with contextlib.closing(steps):  # or an error's message would begin on the bar's line
-                _train_on(learner, steps, saver, watch)
+                take_steps(steps, saver, watch, learner.steps_taken)
     return watch.scores
 
 
@@ -146,34 +148,6 @@ def _set_up(card: PretrainCard, strategy: tf.distribute.Strategy) -> _Learner:
         return _Learner(model, optimizer, take_step, training_checkpoint(model, optimizer))
 
 
-def _train_on(
-    learner: _Learner,
-    steps: Iterator[tuple[int, bool, dict[str, float]]],
-    saver: Saver,
-    watch: PretrainWatch,
-) -> None:
-    """Takes the steps that are left, with all that is due on the way and in the end."""
-    step, stopping = learner.steps_taken(), False
-    try:
-        watch.begin(step)
-        for step, stopping, curves in steps:
-            watch.log(step, curves)
-            if stopping:
-                break  # a validation that is due is for the run that goes on
-            if watch.is_due(step) or saver.is_due(step):
-                saver.save(step)
-            watch.validate(step)
-    except KeyboardInterrupt:
-        step = learner.steps_taken()
-        saver.save(step)
-        tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
-        raise
-    saver.save(step)
-    watch.end()
-    if stopping:
-        tqdm.write(f"Stopped after step {step}; the same command goes on from there.")
-
-
 def _check(card: PretrainCard, logdir: str, strategy: tf.distribute.Strategy) -> None:
     replicas = strategy.num_replicas_in_sync
     if card.train.batch_size % replicas:
@@ -186,13 +160,8 @@ def _check(card: PretrainCard, logdir: str, strategy: tf.distribute.Strategy) ->
 
 def _build(card: PretrainCard, *, replicas: int) -> keras.Model:
     """The network of a card, as it is trained."""
-    precision = card.train.mixed_precision
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32" if precision == "none" else f"mixed_{precision}")
-    try:
+    with dtype_policy(training_policy(card.train.mixed_precision)):
         model = build_classifier(card.model, dropout_rate=card.train.dropout_rate)
-    finally:
-        keras.config.set_dtype_policy(before)
     batch_norm = TrainConfig(
         training_number_of_steps=card.steps, batch_norm_decay=card.train.batch_norm_decay
     )
@@ -238,7 +207,7 @@ def _steps(
     log_steps: int,
     *,
     quiet: bool,
-) -> Generator[tuple[int, bool, dict[str, float]], None, None]:
+) -> Generator[Step, None, None]:
     """Takes the steps under a progress bar.
 
     Yields:
@@ -259,8 +228,8 @@ def _steps(
             if not math.isfinite(loss):
                 raise FloatingPointError(_not_finite(f"The loss of step {step} is {loss}", rate))
             taken = time.monotonic() - started
-            speed = _smoothed(speed, card.train.batch_size / taken)
-            waiting = _smoothed(waiting, waited / taken)
+            speed = smoothed(speed, card.train.batch_size / taken)
+            waiting = smoothed(waiting, waited / taken)
             curves = {
                 "loss": loss,
                 "accuracy": float(result.accuracy),
@@ -297,7 +266,3 @@ def _not_finite(what: str, rate: float | None) -> str:
         f"{what}{at}. Checkpoints are as they were. Start anew in another --train_logdir with a "
         "lower --base_learning_rate, or with --mixed_precision=bfloat16 in place of float16."
     )
-
-
-def _smoothed(average: float, value: float) -> float:
-    return 0.9 * average + 0.1 * value if average else value

@@ -59,10 +59,9 @@ class PretrainWatch:
             reduce_retracing=True,  # the last batch is smaller
         )
 
-    def begin(self, step: int) -> None:
-        """Validates, if an earlier part of the run was killed in a validation."""
-        if step and not self._history.has_validation(step):
-            self.validate(step)
+    def begin(self, step: int) -> bool:
+        """Validates, if an earlier part of the run was killed in it; False: it goes on."""
+        return bool(step) and not self._history.has_validation(step) and self.validate(step)
 
     def log(self, step: int, curves: dict[str, float]) -> None:
         """Adds a step to the curves, if it is one of those that are."""
@@ -74,10 +73,13 @@ class PretrainWatch:
         """Whether a step is validated, for which it must be saved."""
         return self._source is not None and (step % self._interval == 0 or step == self._card.steps)
 
-    def validate(self, step: int) -> None:
-        """Validates a step if it is due, and keeps its checkpoint if it is the best one."""
+    def validate(self, step: int) -> bool:
+        """Validates a step if it is due, and keeps its checkpoint if it is the best one.
+
+        Returns False: a run does not end before its last step.
+        """
         if self._source is None or self._logdir is None or not self.is_due(step):
-            return
+            return False
         self.scores = scores = self._score(self._source)
         tqdm.write(f"step {step}: {scores} on {scores.images} images")
         earlier = self._history.best
@@ -90,10 +92,14 @@ class PretrainWatch:
             values["top5"] = scores.top5
         self._history.add(step, **values)
         self._summaries.scalars(step, **values)
-        self.end()
+        self._draw_curves()
+        return False
 
-    def end(self) -> None:
+    def end(self, step: int, *, early: bool) -> None:
         """Draws loss, learning rate and top-1 over the steps as curves.png."""
+        self._draw_curves()
+
+    def _draw_curves(self) -> None:
         if self._logdir is not None:
             title = os.path.basename(os.path.abspath(self._logdir))
             curves = curves_png(self._history.rows, title=title, score="top1", score_name="top-1")
