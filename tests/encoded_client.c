@@ -5,33 +5,9 @@
  * INPUT, MASK and ERROR are the tensors of the signature, such as encoded_image_bytes:0. What is
  * wrong with the file is written to stderr; nothing, if the mask is good.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <tensorflow/c/c_api.h>
+#include "c_api.h"
 
 enum { MOST_BYTES = 1 << 26 };
-
-static TF_Status *status;
-
-static void check(const char *what) {
-  if (TF_GetCode(status) != TF_OK) {
-    fprintf(stderr, "%s: %s\n", what, TF_Message(status));
-    exit(1);
-  }
-}
-
-/* The tensor of a name "operation:index"; the name is cut at the colon. */
-static TF_Output tensor(TF_Graph *graph, char *name) {
-  char *colon = strrchr(name, ':');
-  if (colon != NULL) *colon = '\0';
-  TF_Output found = {TF_GraphOperationByName(graph, name), colon == NULL ? 0 : atoi(colon + 1)};
-  if (found.oper == NULL) {
-    fprintf(stderr, "no operation %s\n", name);
-    exit(1);
-  }
-  return found;
-}
 
 /* Writes the only string of a tensor. */
 static void write_string(FILE *file, const TF_Tensor *strings) {
@@ -47,13 +23,8 @@ int main(int argc, char **argv) {
   char *bytes = malloc(MOST_BYTES);
   size_t length = fread(bytes, 1, MOST_BYTES, stdin);
 
-  status = TF_NewStatus();
   TF_Graph *graph = TF_NewGraph();
-  TF_SessionOptions *options = TF_NewSessionOptions();
-  const char *tags[] = {"serve"};
-  TF_Session *session =
-      TF_LoadSessionFromSavedModel(options, NULL, argv[1], tags, 1, graph, NULL, status);
-  check("load");
+  TF_Session *session = load(argv[1], graph);
 
   int64_t one = 1;
   TF_Tensor *files = TF_AllocateTensor(TF_STRING, &one, 1, sizeof(TF_TString));

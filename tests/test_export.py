@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,6 +22,7 @@ from deeplab_tf.export import export_frozen_graph, export_saved_model
 from deeplab_tf.export.fresh_process import CLIENT, compile_client
 from deeplab_tf.inference import predict
 from deeplab_tf.model_card import ModelCard
+from tests.export.exported_network import season
 
 CARD = ModelCard(
     model=ModelConfig(
@@ -79,21 +79,7 @@ np.savez(results_file, **results)
 
 def seasoned_model():
     """Untrained, but batch norms have seen images and every class is among the predictions."""
-    model = build_deeplab(CARD.model)
-    rng = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
-            layer.beta.assign(rng.normal(0, 0.5, layer.beta.shape))
-            layer.momentum = 0
-    images = noise_images(4, 97, 97).astype(np.float32)
-    model(images, training=True)
-    logits = np.asarray(model(images, training=False))
-    kernel, bias = model.get_layer("logits.semantic").weights
-    scale = 2 / logits.std(axis=(0, 1, 2))
-    kernel.assign(kernel * scale)
-    bias.assign((bias - logits.mean(axis=(0, 1, 2))) * scale)
-    return model
+    return season(build_deeplab(CARD.model), noise_images(4, 97, 97))
 
 
 @pytest.fixture(scope="module")

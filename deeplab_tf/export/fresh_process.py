@@ -129,7 +129,14 @@ def compile_client(source: Path, folder: Path) -> Path:
     # GNU ld takes five times as long over the library's 1.1 GB; not every system has gold.
     linker = ["-fuse-ld=gold"] if shutil.which("ld.gold") else []
     command: list[Any] = [compiler, "-Wall", "-Werror", *linker, "-o", program, source]
-    command += ["-I", tf.sysconfig.get_include(), f"-Wl,-rpath,{library}", *parts]
+    command += [
+        "-I",
+        tf.sysconfig.get_include(),
+        "-I",
+        CLIENT.parent,
+        f"-Wl,-rpath,{library}",
+        *parts,
+    ]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
         raise RuntimeError(f"{compiler}: {ended.stderr.strip()}")

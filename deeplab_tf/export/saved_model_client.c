@@ -8,32 +8,9 @@
  * or 2 (uint16), one batch after the other. Of each batch, results are raw int32 labels, raw
  * float32 probabilities and, as a float64, the milliseconds that it took.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
-#include <tensorflow/c/c_api.h>
 
-static TF_Status *status;
-
-static void check(const char *what) {
-  if (TF_GetCode(status) != TF_OK) {
-    fprintf(stderr, "%s: %s\n", what, TF_Message(status));
-    exit(1);
-  }
-}
-
-/* The tensor of a name "operation:index"; the name is cut at the colon. */
-static TF_Output tensor(TF_Graph *graph, char *name) {
-  char *colon = strrchr(name, ':');
-  if (colon != NULL) *colon = '\0';
-  TF_Output found = {TF_GraphOperationByName(graph, name), colon == NULL ? 0 : atoi(colon + 1)};
-  if (found.oper == NULL) {
-    fprintf(stderr, "no operation %s\n", name);
-    exit(1);
-  }
-  return found;
-}
+#include "c_api.h"
 
 static double milliseconds(void) {
   struct timespec now;
@@ -57,13 +34,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "expected FOLDER INPUT LABELS PROBABILITIES CHANNELS BYTES [BATCH HEIGHT WIDTH]...\n");
     return 2;
   }
-  status = TF_NewStatus();
   TF_Graph *graph = TF_NewGraph();
-  TF_SessionOptions *options = TF_NewSessionOptions();
-  const char *tags[] = {"serve"};
-  TF_Session *session =
-      TF_LoadSessionFromSavedModel(options, NULL, argv[1], tags, 1, graph, NULL, status);
-  check("load");
+  TF_Session *session = load(argv[1], graph);
   TF_Output input = tensor(graph, argv[2]);
   TF_Output outputs[] = {tensor(graph, argv[3]), tensor(graph, argv[4])};
 
@@ -86,7 +58,6 @@ int main(int argc, char **argv) {
   TF_CloseSession(session, status);
   check("close");
   TF_DeleteSession(session, status);
-  TF_DeleteSessionOptions(options);
   TF_DeleteGraph(graph);
   TF_DeleteStatus(status);
   return 0;

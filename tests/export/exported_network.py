@@ -38,14 +38,19 @@ def build_network(config: ModelConfig = CARD.model) -> keras.Model:
     Roundings grow in random weights as they do in none that have learnt something: of 8 bits little
     is left, and docs/export.md has the figures of a trained network.
     """
-    model = build_deeplab(config)
+    images = noise(4, 97, 97, channels=config.input_channels)
+    return season(build_deeplab(config), images)
+
+
+def season(model: keras.Model, images: np.ndarray) -> keras.Model:
+    """Lets the batch norms of a new model see images, and spreads its predictions over classes."""
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
             layer.beta.assign(rng.normal(0, 0.5, layer.beta.shape))
             layer.momentum = 0
-    images = noise(4, 97, 97, channels=config.input_channels).astype(np.float32)
+    images = images.astype(np.float32)
     model(images, training=True)
     logits = np.asarray(model(images, training=False))
     kernel, bias = model.get_layer("logits.semantic").weights
