@@ -67,14 +67,6 @@ def prediction_options(
     config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
 ) -> dict[str, Any]:
     """Arguments that `inference.predict` and `tiling.predict_tiled` share, by those given here."""
-    resized_size = None
-    if resize and inference.min_resize_value is not None:
-        resized_size = functools.partial(
-            resize_to_range_size,
-            min_size=inference.min_resize_value,
-            max_size=inference.max_resize_value,
-            factor=inference.resize_factor,
-        )
     # Image pooling needs images that its window fits into, the smallest scale included.
     smallest = min(1.0, *inference.eval_scales, *config.image_pyramid)
     window = [math.ceil(side / smallest) for side in config.image_pooling_crop_size or ()]
@@ -82,11 +74,23 @@ def prediction_options(
     return {
         "mean_pixel": get_backbone(config.model_variant).padding_color(config.input_channels),
         "crop_size": tuple(map(max, zip(*least_sizes, strict=True))) if least_sizes else None,
-        "resized_size": resized_size,
+        "resized_size": resized_size(inference) if resize else None,
         "scales": inference.eval_scales,
         "flip": inference.add_flipped_images,
         "upsampled_logits": config.prediction_with_upsampled_logits,
     }
+
+
+def resized_size(inference: InferenceConfig) -> functools.partial | None:
+    """From an image's height and width to those it is resized to; None if it stays as it is."""
+    if inference.min_resize_value is None:
+        return None
+    return functools.partial(
+        resize_to_range_size,
+        min_size=inference.min_resize_value,
+        max_size=inference.max_resize_value,
+        factor=inference.resize_factor,
+    )
 
 
 def network_config(config: ModelConfig, inference: InferenceConfig) -> ModelConfig:

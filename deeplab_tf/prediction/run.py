@@ -13,7 +13,7 @@ import numpy as np
 
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.data import channels
-from deeplab_tf.data.augment import resize_to_range_size
+from deeplab_tf.evaluation import resized_size
 from deeplab_tf.image_files import find_images
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.prediction import reading, video
@@ -171,7 +171,7 @@ def predict_inputs(
                     reading.read_bounded,
                     info=card.dataset,
                     max_pixels=max_pixels or pixel_limit(card.inference),
-                    resized_size=_resized_size(card),
+                    resized_size=resized_size(card.inference),
                 ),
                 folder=folder,
                 style=style,
@@ -247,18 +247,6 @@ def _predict_videos(
             if not skip_corrupt:
                 raise
             work.left_out[source.name] = str(error)
-
-
-def _resized_size(card: ModelCard) -> functools.partial | None:
-    inference = card.inference
-    if inference.min_resize_value is None:
-        return None
-    return functools.partial(
-        resize_to_range_size,
-        min_size=inference.min_resize_value,
-        max_size=inference.max_resize_value,
-        factor=inference.resize_factor,
-    )
 
 
 def _camera(path: str) -> video.Source:
