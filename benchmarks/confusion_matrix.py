@@ -26,12 +26,12 @@ import tensorflow as tf
 
 from benchmarks.comparison import Comparison
 from benchmarks.peer import start
-from deeplab_tf.metrics import confusion_matrix, scores_from_confusion
+from deeplab_tf.evaluation.metrics import confusion_matrix, scores_from_confusion
 
 CLASSES, IGNORE = 21, 255
 HEIGHT, WIDTH = 375, 500
 IMAGES, ROUNDS = 32, 11
-OURS, TORCHMETRICS = "deeplab_tf.metrics.confusion_matrix", "torchmetrics JaccardIndex"
+OURS, TORCHMETRICS = "deeplab_tf.evaluation.metrics.confusion_matrix", "torchmetrics JaccardIndex"
 
 Pair = tuple[np.ndarray, np.ndarray]
 

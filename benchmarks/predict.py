@@ -23,13 +23,13 @@ from benchmarks.comparison import Comparison
 from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, build_deeplab
 from deeplab_tf.data.images import read_rgb
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
-from deeplab_tf.evaluation import label_predictor
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.prediction.files import Work, predict_files
 from deeplab_tf.prediction.folder import PredictionFolder
 from deeplab_tf.prediction.network import batch_predictor
 from deeplab_tf.prediction.outputs import Style
 from deeplab_tf.prediction.reading import read_bounded
+from deeplab_tf.predictors import label_predictor
 
 IMAGES, HEIGHT, WIDTH = 64, 375, 500
 ROUNDS = 3

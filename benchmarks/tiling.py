@@ -18,8 +18,8 @@ import numpy as np
 
 from deeplab_tf import InferenceConfig, build_deeplab, weights
 from deeplab_tf.data.images import read_rgb
-from deeplab_tf.evaluation import probability_predictor, tiled_predictor
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.predictors import probability_predictor, tiled_predictor
 from deeplab_tf.tiling import receptive_field
 
 ROWS, COLUMNS = 3, 4

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, training
+from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.train_step import StepResult, TrainStep
+from deeplab_tf.training import run as training
+from deeplab_tf.training.step import StepResult, TrainStep
 
 CROP = 65
 BATCH_SIZE = 4

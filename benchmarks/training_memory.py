@@ -29,8 +29,8 @@ def measure(preset: str, side: int, images: int, rematerialize: bool) -> dict[st
     from deeplab_tf.data.known_datasets import KNOWN_DATASETS
     from deeplab_tf.model_card import ModelCard
     from deeplab_tf.model_info.memory import training_memory
-    from deeplab_tf.optimizers import build_optimizer
-    from deeplab_tf.train_step import TrainStep
+    from deeplab_tf.training.optimizers import build_optimizer
+    from deeplab_tf.training.step import TrainStep
 
     card = ModelCard(
         ModelConfig.from_preset(preset),

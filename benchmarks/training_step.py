@@ -22,8 +22,9 @@ import tensorflow as tf
 from benchmarks.comparison import Comparison, print_table
 from benchmarks.networks import DATASET, MOBILENET_V2, RESNET_50, Network, card_of
 from benchmarks.peer import Peer, start
-from deeplab_tf import build_deeplab, model_info, optimizers
-from deeplab_tf.train_step import TrainStep, set_batch_norm
+from deeplab_tf import build_deeplab, model_info
+from deeplab_tf.training import optimizers
+from deeplab_tf.training.step import TrainStep, set_batch_norm
 
 SIZE, BATCH_SIZE = 512, 4
 STEPS = 3  # in a turn

@@ -5,8 +5,8 @@ import os
 import sys
 from typing import Any
 
-from deeplab_tf import bootstrap
-from deeplab_tf.image_scores import ImageCounts
+from deeplab_tf.evaluation import bootstrap
+from deeplab_tf.evaluation.image_scores import ImageCounts
 
 
 def compare_scores(

@@ -14,9 +14,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from deeplab_tf import distribution, training, validation
 from deeplab_tf.layers import BatchNormalization, ResizeLike
-from deeplab_tf.train_step import TrainStep
+from deeplab_tf.training import distribution, validation
+from deeplab_tf.training import run as training
+from deeplab_tf.training.step import TrainStep
 from tests import tiny_run
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deeplab_tf import bootstrap
-from deeplab_tf.bootstrap import compare, draws, mean_iou_interval
-from deeplab_tf.image_scores import ImageCounts, ImageScores, image_scores_csv
-from deeplab_tf.metrics import confusion_matrix, scores_from_confusion
+from deeplab_tf.evaluation import bootstrap
+from deeplab_tf.evaluation.bootstrap import compare, draws, mean_iou_interval
+from deeplab_tf.evaluation.image_scores import ImageCounts, ImageScores, image_scores_csv
+from deeplab_tf.evaluation.metrics import confusion_matrix, scores_from_confusion
 
 NAMES = ("road", "sky", "rare", "never")
 

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from deeplab_tf.boundary import (
+from deeplab_tf.evaluation.boundary import (
     TrimapScores,
     format_trimap_scores,
     trimap_scores_to_json,
     trimaps,
 )
-from deeplab_tf.evaluation import evaluate
-from deeplab_tf.metrics import scores_from_confusion
+from deeplab_tf.evaluation.metrics import scores_from_confusion
+from deeplab_tf.evaluation.run import evaluate
 
 WIDTHS = (1, 2, 3, 5, 13)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deeplab_tf.boundary_iou import BoundaryIoU, band_width, boundary_band
+from deeplab_tf.evaluation.boundary_iou import BoundaryIoU, band_width, boundary_band
 
 CLASSES = 4
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from deeplab_tf.calibration import BINS, Calibration, Reliability, Sample
+from deeplab_tf.evaluation.calibration import BINS, Calibration, Reliability, Sample
 
 CLASSES = 4
 

@@ -19,9 +19,9 @@ from deeplab_tf.cli import conversion
 from deeplab_tf.config import CRFParams
 from deeplab_tf.crf import dense_crf
 from deeplab_tf.data.dataset_info import DatasetInfo
-from deeplab_tf.evaluation import label_predictor, probability_predictor
 from deeplab_tf.export import export_saved_model
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.predictors import label_predictor, probability_predictor
 from deeplab_tf.weights import save_tf1_checkpoint
 from tests import tiny_run
 from tests.test_cli import NETWORK_FLAGS, ROOT, run, succeed

@@ -18,10 +18,11 @@ import tensorflow as tf
 from absl import app, flags
 from PIL import Image
 
-from deeplab_tf import cli, training
+from deeplab_tf import cli
 from deeplab_tf.data import records
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.optimizers import MomentumOptimizer
+from deeplab_tf.training import run as training
+from deeplab_tf.training.optimizers import MomentumOptimizer
 from deeplab_tf.weights import training_checkpoint
 from tests import tiny_run
 

@@ -10,12 +10,12 @@ import tensorflow as tf
 from PIL import Image
 
 from deeplab_tf import InferenceConfig, cli, crf
-from deeplab_tf.boundary import trimaps
 from deeplab_tf.config import CRF_V1, CRF_V2, CRFParams
-from deeplab_tf.evaluation import probability_predictor
-from deeplab_tf.metrics import confusion_matrix, scores_from_confusion
+from deeplab_tf.evaluation.boundary import trimaps
+from deeplab_tf.evaluation.metrics import confusion_matrix, scores_from_confusion
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.optimizers import MomentumOptimizer
+from deeplab_tf.predictors import probability_predictor
+from deeplab_tf.training.optimizers import MomentumOptimizer
 from deeplab_tf.weights import training_checkpoint
 from tests import tiny_run
 from tests.test_cli import SCRIPTS, contents, labels_of, run, succeed

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from deeplab_tf import training
 from deeplab_tf.data.channels import encode_png
+from deeplab_tf.training import run as training
 from tests import tiny_run
 from tests.data.doctor import channel_sets, record_folders, trees
 from tests.test_cli import NETWORK_FLAGS, run

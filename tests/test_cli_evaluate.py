@@ -15,14 +15,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf import cli, evaluation
-from deeplab_tf.bootstrap import mean_iou_interval
-from deeplab_tf.boundary_iou import BoundaryIoU
+from deeplab_tf import cli, predictors
 from deeplab_tf.cli import cards, inputs
 from deeplab_tf.config import CRF_V2
-from deeplab_tf.image_scores import ImageCounts
-from deeplab_tf.metrics import confusion_matrix
-from deeplab_tf.optimizers import MomentumOptimizer
+from deeplab_tf.evaluation.bootstrap import mean_iou_interval
+from deeplab_tf.evaluation.boundary_iou import BoundaryIoU
+from deeplab_tf.evaluation.image_scores import ImageCounts
+from deeplab_tf.evaluation.metrics import confusion_matrix
+from deeplab_tf.training.optimizers import MomentumOptimizer
 from deeplab_tf.weights import training_checkpoint
 from tests import test_cli, tiny_run
 from tests.report_reader import Report, addresses
@@ -88,7 +88,7 @@ def predictions(place):
     from deeplab_tf import weights
 
     weights.load_weights(trainer.model, str(place / "run/model.ckpt-3"))
-    predict = evaluation.full_predictor(
+    predict = predictors.full_predictor(
         trainer.model, tiny_run.MODEL, tiny_run.card().inference, resize=False
     )
     for i in range(3):
@@ -152,7 +152,7 @@ def test_the_report_needs_nothing_else(reported):
 
 
 def test_without_flags_only_labels_are_computed(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "full_predictor", None)
+    monkeypatch.setattr(predictors, "full_predictor", None)
     succeed(*command(place, tmp_path))
     scores = scores_of(tmp_path)
     assert not {"calibration", "boundary_iou", "trimaps"} & set(scores)
@@ -166,12 +166,12 @@ def test_labels_and_probabilities_are_those_of_the_other_predictors(crf):
     model = tiny_run.random_network()
     inference = dataclasses.replace(tiny_run.card().inference, crf=crf)
     image, _ = tiny_run.scene(0)
-    labels, probabilities = evaluation.full_predictor(model, tiny_run.MODEL, inference)(image)
-    expected = evaluation.label_predictor(model, tiny_run.MODEL, inference)(image)
+    labels, probabilities = predictors.full_predictor(model, tiny_run.MODEL, inference)(image)
+    expected = predictors.label_predictor(model, tiny_run.MODEL, inference)(image)
     np.testing.assert_array_equal(labels, expected)
     assert labels.dtype == np.int32 and len(np.unique(labels)) > 1
     np.testing.assert_array_equal(probabilities.argmax(axis=-1), labels)
-    before = evaluation.probability_predictor(model, tiny_run.MODEL, inference)(image)
+    before = predictors.probability_predictor(model, tiny_run.MODEL, inference)(image)
     assert (np.abs(before - probabilities).max() < 1e-6) == (crf is None)
 
 

@@ -6,13 +6,14 @@ import keras
 import numpy as np
 import pytest
 
-from deeplab_tf import ModelConfig, TrainConfig, training
+from deeplab_tf import ModelConfig, TrainConfig
 from deeplab_tf.cli.advice import batch_norm_warning
 from deeplab_tf.data import class_weights
-from deeplab_tf.ema import WeightAverage
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.optimizers import MomentumOptimizer
 from deeplab_tf.presets import PRESETS
+from deeplab_tf.training import run as training
+from deeplab_tf.training.ema import WeightAverage
+from deeplab_tf.training.optimizers import MomentumOptimizer
 from deeplab_tf.weights import training_checkpoint
 from tests import tiny_run
 from tests.test_cli import run, succeed

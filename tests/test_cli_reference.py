@@ -15,8 +15,8 @@ from PIL import Image
 
 from deeplab_tf import InferenceConfig, ModelConfig, build_deeplab
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
-from deeplab_tf.evaluation import label_predictor
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.predictors import label_predictor
 from deeplab_tf.weights import load_tf1_checkpoint, save_tf1_checkpoint, zoo_models
 from tests import golden_cases, tiny_run
 from tests.test_cli import labels_of, run, succeed

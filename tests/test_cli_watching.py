@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf import training
+from deeplab_tf.training import run as training
 from tests import tiny_run
 from tests.test_cli import NETWORK_FLAGS, run, succeed
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf import distribution
+from deeplab_tf.training import distribution
 from tests import tiny_run
 from tests.datasets.conftest import ROOT
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from deeplab_tf.ema import WeightAverage
-from deeplab_tf.optimizers import MomentumOptimizer
+from deeplab_tf.training.ema import WeightAverage
+from deeplab_tf.training.optimizers import MomentumOptimizer
 from deeplab_tf.weights import initialize_from_checkpoint, load_weights, training_checkpoint
 
 

@@ -9,13 +9,9 @@ import pytest
 from deeplab_tf import InferenceConfig, build_deeplab, crf
 from deeplab_tf.backbones import get_backbone
 from deeplab_tf.config import CRFParams
-from deeplab_tf.evaluation import (
-    evaluate,
-    label_predictor,
-    network_config,
-    probability_predictor,
-)
+from deeplab_tf.evaluation.run import evaluate
 from deeplab_tf.inference import predict
+from deeplab_tf.predictors import label_predictor, network_config, probability_predictor
 from tests import golden_cases, tiny_run
 
 

@@ -17,11 +17,11 @@ from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, bu
 from deeplab_tf.backbones import get_backbone
 from deeplab_tf.config import CRFParams
 from deeplab_tf.data.dataset_info import DatasetInfo
-from deeplab_tf.evaluation import label_predictor, probability_predictor
 from deeplab_tf.export import export_frozen_graph, export_saved_model
 from deeplab_tf.export.fresh_process import CLIENT, compile_client
 from deeplab_tf.inference import predict
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.predictors import label_predictor, probability_predictor
 from tests.export.exported_network import season
 
 CARD = ModelCard(

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, training
+from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig
 from deeplab_tf.cli import cards, flag_table
 from deeplab_tf.config import AugmentationConfig
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
+from deeplab_tf.training import run as training
 from tests import golden_cases
 from tests.test_cli import run
 

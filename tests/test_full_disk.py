@@ -16,7 +16,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf import best, history, training, validation, watch
 from deeplab_tf.archives import fetch
 from deeplab_tf.cli import conversion
 from deeplab_tf.data import DatasetInfo
@@ -26,6 +25,8 @@ from deeplab_tf.data.output import write_file
 from deeplab_tf.data.pairing import Sample
 from deeplab_tf.data.reading import FileReader
 from deeplab_tf.export import export_frozen_graph, export_saved_model
+from deeplab_tf.training import best, history, validation, watch
+from deeplab_tf.training import run as training
 from tests import tiny_run
 from tests.distributed_run import build_small_network
 from tests.http_server import serving

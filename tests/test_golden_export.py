@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from deeplab_tf import InferenceConfig, ModelConfig, build_deeplab
-from deeplab_tf.evaluation import image_predictor, network_config
+from deeplab_tf.predictors import image_predictor, network_config
 from tests import golden_cases
 from tests.golden.rules import make_image
 

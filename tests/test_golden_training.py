@@ -19,8 +19,8 @@ import tensorflow as tf
 from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, build_deeplab
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.optimizers import build_optimizer, l2_loss, regularized_kernels
-from deeplab_tf.train_step import Objective, TrainStep, set_batch_norm
+from deeplab_tf.training.optimizers import build_optimizer, l2_loss, regularized_kernels
+from deeplab_tf.training.step import Objective, TrainStep, set_batch_norm
 from deeplab_tf.weights import reference_name
 from tests import golden_cases
 from tests.golden.rules import make_image

@@ -7,12 +7,17 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf import training_data
 from deeplab_tf.colormap import VOID_COLOR
 from deeplab_tf.config import AugmentationConfig
 from deeplab_tf.data.pipeline import training_batches, training_examples
-from deeplab_tf.input_panels import Placement, input_panel, label_overlay, visualize_inputs
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.training import data
+from deeplab_tf.visualization.input_panels import (
+    Placement,
+    input_panel,
+    label_overlay,
+    visualize_inputs,
+)
 from tests import tiny_run
 from tests.data.test_pipeline import IGNORE, png, write_split
 from tests.test_cli import run, succeed
@@ -163,7 +168,7 @@ def assert_shown(panels, batch):
 def test_the_inputs_of_a_run_are_those_it_trains_on(place):
     panels = drawn(place, "of_run", f"--checkpoint_dir={place}/run", "--max_inputs=4")
     card = ModelCard.load(place / "run")
-    batches = training_data.training_parts(
+    batches = data.training_parts(
         card,
         tf.distribute.get_strategy(),
         str(place / "data"),

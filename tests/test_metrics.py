@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeplab_tf.metrics import (
+from deeplab_tf.evaluation.metrics import (
     SegmentationScores,
     confusion_csv,
     confusion_matrix,

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from deeplab_tf import training
-from deeplab_tf.optimizers import build_optimizer
-from deeplab_tf.train_step import TrainStep
+from deeplab_tf.training import run as training
+from deeplab_tf.training.optimizers import build_optimizer
+from deeplab_tf.training.step import TrainStep
 from tests import tiny_run
 
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from deeplab_tf import new_checkpoints
-from deeplab_tf.new_checkpoints import Stopped, step_of, stopped_by_sigterm
+from deeplab_tf.evaluation import new_checkpoints
+from deeplab_tf.evaluation.new_checkpoints import Stopped, step_of, stopped_by_sigterm
 
 
 class Run:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf import ModelConfig, TrainConfig, build_deeplab
-from deeplab_tf.optimizers import (
+from deeplab_tf.training.optimizers import (
     MomentumOptimizer,
     SlowStart,
     build_optimizer,

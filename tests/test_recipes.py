@@ -12,7 +12,7 @@ from deeplab_tf.config import CRF_V1, CRFParams
 from deeplab_tf.data.known_datasets import KNOWN_DATASETS
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.presets import PRESETS, RECIPES
-from deeplab_tf.train_step import freeze_layers
+from deeplab_tf.training.step import freeze_layers
 from tests import tiny_run
 from tests.test_cli import run, succeed
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from deeplab_tf import ModelConfig, build_deeplab
 from deeplab_tf.layers import BatchNormalization
-from deeplab_tf.rematerialize import Rematerialized
+from deeplab_tf.training.rematerialize import Rematerialized
 from tests import tiny_run
 
 XCEPTION = ModelConfig.from_preset(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from deeplab_tf.colormap import VOID_COLOR, colorize
-from deeplab_tf.gallery import MAX_BYTES, MAX_SIDE, Gallery
-from deeplab_tf.metrics import confusion_matrix, scores_from_confusion
+from deeplab_tf.evaluation.gallery import MAX_BYTES, MAX_SIDE, Gallery
+from deeplab_tf.evaluation.metrics import confusion_matrix, scores_from_confusion
+from deeplab_tf.evaluation.split_scores import Measures, measure_split
 from deeplab_tf.report import report_html
-from deeplab_tf.split_scores import Measures, measure_split
 from tests.report_reader import Report, addresses
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ import tensorflow as tf
 from deeplab_tf import ModelConfig, build_deeplab
 from deeplab_tf.config import TrainConfig
 from deeplab_tf.model_info import model_info
-from deeplab_tf.optimizers import MomentumOptimizer, l2_loss, regularized_kernels
-from deeplab_tf.train_step import Objective, TrainStep, set_batch_norm
+from deeplab_tf.training.optimizers import MomentumOptimizer, l2_loss, regularized_kernels
+from deeplab_tf.training.step import Objective, TrainStep, set_batch_norm
 from deeplab_tf.weights import reference_name
 from tests import golden_cases, plain_networks, tiny_run
 from tests.golden.rules import make_image

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, training
+from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig
 from deeplab_tf.backbones import BACKBONES, resnet_v1, vgg
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.training import run as training
 
 ROOT = Path(__file__).parents[1]
 

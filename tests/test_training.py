@@ -14,19 +14,21 @@ import tensorflow as tf
 from keras import layers
 from PIL import Image
 
-from deeplab_tf import build_deeplab, optimizers, training, validation, weights
+from deeplab_tf import build_deeplab, weights
 from deeplab_tf.backbones.nas_cells import DropPath
 from deeplab_tf.config import DataConfig, InferenceConfig, TrainConfig
 from deeplab_tf.layers import BatchNormalization
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.optimizers import (
+from deeplab_tf.training import optimizers, validation
+from deeplab_tf.training import run as training
+from deeplab_tf.training.optimizers import (
     LossScale,
     MomentumOptimizer,
     build_optimizer,
     l2_loss,
     regularized_kernels,
 )
-from deeplab_tf.train_step import Objective, freeze_layers, set_batch_norm
+from deeplab_tf.training.step import Objective, freeze_layers, set_batch_norm
 from tests import tiny_run
 from tests.test_losses import numpy_loss, numpy_losses
 

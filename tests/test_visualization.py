@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from deeplab_tf.colormap import VOID_COLOR, colorize
-from deeplab_tf.visualization import overlay, panel, visualize_predictions
+from deeplab_tf.visualization.run import overlay, panel, visualize_predictions
 
 NAMES = ("sky", "road", "car", "bird")
 PALETTE = ((10, 20, 230), (120, 60, 120), (0, 140, 10), (250, 200, 0))

@@ -9,10 +9,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf import degenerate, evaluation, training, training_data, validation, weights
-from deeplab_tf.best import keep_best
+from deeplab_tf import predictors, weights
 from deeplab_tf.deeplab import build_deeplab
+from deeplab_tf.evaluation import degenerate
+from deeplab_tf.evaluation import run as evaluation
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.training import data, validation
+from deeplab_tf.training import run as training
+from deeplab_tf.training.best import keep_best
 from tests import tiny_run
 from tests.distributed_run import build_small_network
 from tests.test_training import curves, interrupted_after
@@ -156,10 +160,10 @@ def test_the_best_checkpoint_has_the_score_that_was_best(whole, dataset_dir):
     card = ModelCard.load(logdir / "best")
     model = build_deeplab(card.model)
     weights.load_weights(model, weights.locate_checkpoint(logdir / "best"))
-    predict = evaluation.label_predictor(model, card.model, card.inference, resize=False)
+    predict = predictors.label_predictor(model, card.model, card.inference, resize=False)
     scores = evaluation.evaluate(
         predict,
-        training_data.pipeline.evaluation_examples(
+        data.pipeline.evaluation_examples(
             dataset_dir, "val", info=card.dataset
         ).as_numpy_iterator(),
         num_classes=3,
@@ -442,10 +446,10 @@ def test_the_report_tells_what_the_step_was(train, tmp_path, dataset_dir, monkey
 
 def test_the_names_in_the_report_are_those_of_the_images(dataset_dir):
     """Each example of a step is the crop of the image that is named for it."""
-    options = training_data.pipeline_options(tiny_run.card())
+    options = data.pipeline_options(tiny_run.card())
     options |= {"min_scale_factor": 1.0, "max_scale_factor": 1.0, "crop_size": (61, 61)}
     for step in (0, 1, 5):
-        names, images, labels = training_data.pipeline.training_batch(
+        names, images, labels = data.pipeline.training_batch(
             dataset_dir, "train", batch_size=4, step=step, **options
         )
         assert len(names) == 4
@@ -488,7 +492,7 @@ def test_a_batch_that_cannot_be_read_again_does_not_hide_the_error(train, tmp_pa
     def training_batch(*args, **options):
         raise FileNotFoundError("the disk is gone")
 
-    monkeypatch.setattr(training_data.pipeline, "training_batch", training_batch)
+    monkeypatch.setattr(data.pipeline, "training_batch", training_batch)
     with pytest.raises(FloatingPointError, match="loss of step"):
         train(tmp_path, steps=50, base_learning_rate=1e30, options={"val_split": None})
     (path,) = tmp_path.glob("nonfinite-*.json")

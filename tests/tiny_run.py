@@ -12,7 +12,7 @@ from deeplab_tf import DataConfig, InferenceConfig, ModelConfig, TrainConfig, bu
 from deeplab_tf.data import records
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.train_step import StepResult
+from deeplab_tf.training.step import StepResult
 from tests import golden_cases
 
 INFO = DatasetInfo(

@@ -42,7 +42,7 @@ def training_data() -> DatasetInfo:
 
 def strategy() -> Any:
     """Where to train."""
-    from deeplab_tf.distribution import build_strategy
+    from deeplab_tf.training.distribution import build_strategy
 
     name, clones = FLAGS.strategy, FLAGS.num_clones
     if clones > 1 and not given("strategy"):
@@ -111,7 +111,7 @@ def checkpoints(path: str) -> Iterator[str]:
 
     Differs: the reference always waits for new checkpoints, and for ever.
     """
-    from deeplab_tf.new_checkpoints import new_checkpoints, step_of
+    from deeplab_tf.evaluation.new_checkpoints import new_checkpoints, step_of
 
     if not watching():
         yield located(path)
@@ -151,7 +151,7 @@ def located(path: str) -> str:
 def load_model(card: ModelCard, checkpoint: str) -> Any:
     """The network of a card with the weights of a checkpoint."""
     from deeplab_tf.deeplab import build_deeplab
-    from deeplab_tf.evaluation import network_config
+    from deeplab_tf.predictors import network_config
 
     model = build_deeplab(network_config(card.model, card.inference))
     load_weights(model, card, checkpoint)
@@ -255,13 +255,11 @@ def examples(
 
 def training_inputs(card: ModelCard, split: str, count: int) -> Iterator[dict[str, Any]]:
     """The first examples that a run sees, as `input_panels.visualize_inputs` takes them."""
-    from deeplab_tf import training_data
-    from deeplab_tf.input_panels import Placement
+    from deeplab_tf.training.data import input_examples
+    from deeplab_tf.visualization.input_panels import Placement
 
     sound = sound_records(card.dataset, split)
-    examples = training_data.input_examples(
-        card, dataset_dir=FLAGS.dataset_dir, split=split, sound=sound
-    )
+    examples = input_examples(card, dataset_dir=FLAGS.dataset_dir, split=split, sound=sound)
     for example, source in examples.take(count).as_numpy_iterator():
         crop = example.crop
         yield {

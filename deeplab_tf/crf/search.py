@@ -11,7 +11,11 @@ from tqdm import tqdm
 from deeplab_tf.config import CRFParams
 from deeplab_tf.crf import DenseCRF, compile_kernels
 from deeplab_tf.data.channels import display_rgb
-from deeplab_tf.metrics import SegmentationScores, confusion_matrix, scores_from_confusion
+from deeplab_tf.evaluation.metrics import (
+    SegmentationScores,
+    confusion_matrix,
+    scores_from_confusion,
+)
 
 
 @dataclasses.dataclass(frozen=True)

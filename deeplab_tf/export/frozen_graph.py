@@ -9,10 +9,10 @@ from google.protobuf import text_format
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from deeplab_tf.data.output import write_file
-from deeplab_tf.evaluation import network_config
 from deeplab_tf.export.network import fused_network
 from deeplab_tf.export.serving import images_spec, serving_function
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.predictors import network_config
 
 
 def export_frozen_graph(

@@ -12,7 +12,6 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from deeplab_tf.data.records import scale_values
-from deeplab_tf.evaluation import image_predictor
 from deeplab_tf.export.serving import images_spec
 from deeplab_tf.folding import fold_batch_norm
 from deeplab_tf.inference import predict_probabilities
@@ -24,6 +23,7 @@ from deeplab_tf.layers import (
     scale_dimension,
 )
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.predictors import image_predictor
 
 OUTPUTS = ("SemanticPredictions", "SemanticProbabilities")
 

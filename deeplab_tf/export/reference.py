@@ -7,8 +7,8 @@ import numpy as np
 
 from deeplab_tf.data.channels import display_rgb
 from deeplab_tf.data.records import scale_values
-from deeplab_tf.evaluation import label_predictor, probability_predictor
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.predictors import label_predictor, probability_predictor
 
 
 def stored_image_predictor(

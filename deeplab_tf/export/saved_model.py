@@ -9,11 +9,11 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.data.output import temporary_sibling
-from deeplab_tf.evaluation import network_config
 from deeplab_tf.export.network import DType, frozen_network, fused_network
 from deeplab_tf.export.serving import MAX_PIXELS, signatures
 from deeplab_tf.export.warmup import write_warmup_requests
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.predictors import network_config
 
 # Where a SavedModel carries files that are no part of its graph.
 EXTRA_FOLDER = "assets.extra"

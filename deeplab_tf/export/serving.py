@@ -10,10 +10,10 @@ import tensorflow as tf
 from deeplab_tf.crf.graph import dense_crf_graph
 from deeplab_tf.data.channels import shown_channels
 from deeplab_tf.data.records import scale_values
-from deeplab_tf.evaluation import image_predictor
 from deeplab_tf.export.encoded import decode
 from deeplab_tf.inference import padded_size, predict_logits
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.predictors import image_predictor
 
 # 4096 x 4096, or 63 images of 513 x 513.
 MAX_PIXELS = 2**24

@@ -11,7 +11,7 @@ from typing import Any
 
 from deeplab_tf.data.output import resumable_sibling, write_file
 from deeplab_tf.prediction.outputs import OUTPUTS
-from deeplab_tf.visualization import output_name
+from deeplab_tf.visualization.run import output_name
 
 SETTINGS = "prediction.json"
 LEFT_OUT = "left_out.json"

@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from deeplab_tf.config import CRFParams
 from deeplab_tf.data.channels import display_rgb
-from deeplab_tf.evaluation import image_predictor, prediction_options, tiled_predictor
 from deeplab_tf.inference import Prediction
 from deeplab_tf.mixed_sizes import predict_each
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.prediction.outputs import Predicted
+from deeplab_tf.predictors import image_predictor, prediction_options, tiled_predictor
 from deeplab_tf.tiling import Seams
 
 Predictor = Callable[[Sequence[np.ndarray]], list[Predicted]]

@@ -12,7 +12,7 @@ from deeplab_tf.colormap import colorize
 from deeplab_tf.data.channels import display_rgb
 from deeplab_tf.data.output import write_file
 from deeplab_tf.image_files import write_label_png, write_png
-from deeplab_tf.visualization import overlay
+from deeplab_tf.visualization.run import overlay
 
 _JPEG_QUALITY = 92
 

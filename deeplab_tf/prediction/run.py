@@ -13,7 +13,6 @@ import numpy as np
 
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.data import channels
-from deeplab_tf.evaluation import resized_size
 from deeplab_tf.image_files import find_images
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.prediction import reading, video
@@ -21,8 +20,9 @@ from deeplab_tf.prediction.files import Work, predict_files
 from deeplab_tf.prediction.folder import LEFT_OUT, PredictionFolder, input_root, output_names
 from deeplab_tf.prediction.network import Predictor, batch_predictor
 from deeplab_tf.prediction.outputs import Style
+from deeplab_tf.predictors import resized_size
 from deeplab_tf.tiling import Seams
-from deeplab_tf.visualization import VisualizationSummary
+from deeplab_tf.visualization.run import VisualizationSummary
 
 _CAMERA = "camera:"
 _SHOWN = 5

@@ -18,13 +18,6 @@ from tqdm import tqdm
 from deeplab_tf.config import TrainConfig
 from deeplab_tf.data.classification import batches
 from deeplab_tf.data.classification.source import ImageSource
-from deeplab_tf.distribution import (
-    checkpoint_folder,
-    distribute,
-    is_chief,
-    lost_worker_reported,
-    num_workers,
-)
 from deeplab_tf.precision import dtype_policy, training_policy
 from deeplab_tf.pretrain.card import FILENAME, PretrainCard
 from deeplab_tf.pretrain.classifier import build_classifier
@@ -32,11 +25,18 @@ from deeplab_tf.pretrain.schedule import build_optimizer, learning_rate_schedule
 from deeplab_tf.pretrain.scores import ClassificationScores
 from deeplab_tf.pretrain.step import ClassifierStep
 from deeplab_tf.pretrain.watch import PretrainWatch
-from deeplab_tf.run_loop import Step, smoothed, take_steps
-from deeplab_tf.run_start import check_logdir, resume
-from deeplab_tf.saver import Saver
-from deeplab_tf.signals import StopRequest, stop_request
-from deeplab_tf.train_step import set_batch_norm
+from deeplab_tf.training.distribution import (
+    checkpoint_folder,
+    distribute,
+    is_chief,
+    lost_worker_reported,
+    num_workers,
+)
+from deeplab_tf.training.loop import Step, smoothed, take_steps
+from deeplab_tf.training.saver import Saver
+from deeplab_tf.training.signals import StopRequest, stop_request
+from deeplab_tf.training.start import check_logdir, resume
+from deeplab_tf.training.step import set_batch_norm
 from deeplab_tf.weights import training_checkpoint
 
 

@@ -3,8 +3,8 @@
 import keras
 from keras.optimizers import schedules
 
-from deeplab_tf.optimizers import LossScale, MomentumOptimizer
 from deeplab_tf.pretrain.card import PretrainCard
+from deeplab_tf.training.optimizers import LossScale, MomentumOptimizer
 
 
 def learning_rate_schedule(card: PretrainCard) -> schedules.LearningRateSchedule:

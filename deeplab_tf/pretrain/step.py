@@ -5,9 +5,9 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from deeplab_tf import optimizers
 from deeplab_tf.config import PretrainConfig
-from deeplab_tf.distribution import total_over_replicas
+from deeplab_tf.training import optimizers
+from deeplab_tf.training.distribution import total_over_replicas
 
 
 class StepResult(NamedTuple):
@@ -27,7 +27,7 @@ class StepResult(NamedTuple):
 class ClassifierStep:
     """Takes steps: the mean cross entropy of the whole batch, plus weight decay.
 
-    Differs from segmentation's step, `train_step.TrainStep`, in that biases learn no faster than
+    Differs from segmentation's step, `training.step.TrainStep`, in that biases learn no faster than
     weights: that is the reference's DeepLab, not slim's classifiers.
 
     Args:

@@ -6,15 +6,15 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from deeplab_tf.best import keep_best
 from deeplab_tf.data.classification import batches
 from deeplab_tf.data.classification.source import ImageSource
 from deeplab_tf.data.output import write_file
-from deeplab_tf.history import History
-from deeplab_tf.plots import curves_png
 from deeplab_tf.pretrain.card import PretrainCard
 from deeplab_tf.pretrain.scores import ClassificationScores, HitCounter
-from deeplab_tf.summaries import Summaries
+from deeplab_tf.training.best import keep_best
+from deeplab_tf.training.history import History
+from deeplab_tf.training.summaries import Summaries
+from deeplab_tf.visualization.plots import curves_png
 
 
 class PretrainWatch:

@@ -10,10 +10,10 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from deeplab_tf.gallery import MAX_BYTES, MAX_SIDE
-from deeplab_tf.plots import confusion_png, reliability_png, trimap_png
+from deeplab_tf.evaluation.gallery import MAX_BYTES, MAX_SIDE
+from deeplab_tf.evaluation.split_scores import SplitScores
 from deeplab_tf.report import page
-from deeplab_tf.split_scores import SplitScores
+from deeplab_tf.visualization.plots import confusion_png, reliability_png, trimap_png
 
 __all__ = ["report_html"]
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from deeplab_tf.colormap import VOID_COLOR
-from deeplab_tf.gallery import Exhibit
+from deeplab_tf.evaluation.gallery import Exhibit
 
 VIEWS = ("image", "truth", "prediction", "error")
 

@@ -12,7 +12,7 @@ from deeplab_tf.data import DatasetInfo, records
 from deeplab_tf.data.convert import convert_samples
 from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS, KNOWN_DATASETS
 from deeplab_tf.data.pairing import Sample
-from deeplab_tf.visualization import visualize_predictions
+from deeplab_tf.visualization.run import visualize_predictions
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -11,9 +11,9 @@ from ai_edge_litert.interpreter import Interpreter
 
 from deeplab_tf import InferenceConfig
 from deeplab_tf.config import CRFParams
-from deeplab_tf.evaluation import image_predictor
 from deeplab_tf.export import litert
 from deeplab_tf.export.litert import export_litert, fit_image
+from deeplab_tf.predictors import image_predictor
 from tests.export.exported_network import CARD, build_network, noise
 
 SIZE = (50, 65)  # padded to 57x65 inside

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from deeplab_tf import InferenceConfig
 from deeplab_tf.config import CRFParams
-from deeplab_tf.evaluation import image_predictor
 from deeplab_tf.export.onnx import export_onnx
+from deeplab_tf.predictors import image_predictor
 from tests.export.exported_network import CARD, build_network, noise
 
 SIZE = (50, 65)  # padded to 57x65 inside

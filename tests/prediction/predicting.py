@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from deeplab_tf.optimizers import MomentumOptimizer
+from deeplab_tf.training.optimizers import MomentumOptimizer
 from deeplab_tf.weights import training_checkpoint
 from tests import tiny_run
 

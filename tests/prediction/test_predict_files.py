@@ -17,7 +17,7 @@ from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS
 from deeplab_tf.prediction import files, network
 from deeplab_tf.prediction.folder import PredictionFolder, input_root, output_names
 from deeplab_tf.prediction.outputs import Predicted, Style
-from deeplab_tf.visualization import overlay
+from deeplab_tf.visualization.run import overlay
 from tests import tiny_run
 from tests.prediction.predicting import predict_arguments, write_checkpoint, write_run
 from tests.test_cli import run, succeed

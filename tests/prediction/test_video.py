@@ -11,7 +11,7 @@ from PIL import Image
 from deeplab_tf.prediction import files, video
 from deeplab_tf.prediction.folder import PredictionFolder
 from deeplab_tf.prediction.outputs import Predicted, Style
-from deeplab_tf.visualization import overlay
+from deeplab_tf.visualization.run import overlay
 from tests import tiny_run
 from tests.prediction.predicting import predict_arguments
 from tests.test_cli import run, succeed

@@ -9,12 +9,12 @@ import sys
 import keras
 from keras import layers
 
-from deeplab_tf import distribution
 from deeplab_tf.config import ModelConfig, PretrainConfig
 from deeplab_tf.data.classification.folders import open_folders
 from deeplab_tf.layers import BatchNormalization
 from deeplab_tf.pretrain import run
 from deeplab_tf.pretrain.card import PretrainCard
+from deeplab_tf.training import distribution
 from tests.pretrain import shapes
 
 

@@ -16,14 +16,14 @@ import tensorflow as tf
 from deeplab_tf import cli
 from deeplab_tf.config import ModelConfig, PretrainConfig
 from deeplab_tf.data.classification.folders import open_folders
-from deeplab_tf.history import History
-from deeplab_tf.optimizers import MomentumOptimizer
 from deeplab_tf.pretrain import run, watch
 from deeplab_tf.pretrain.card import PretrainCard
 from deeplab_tf.pretrain.classifier import build_classifier
 from deeplab_tf.pretrain.schedule import build_optimizer, learning_rate_schedule
 from deeplab_tf.pretrain.scores import HitCounter, in_top
 from deeplab_tf.pretrain.step import ClassifierStep
+from deeplab_tf.training.history import History
+from deeplab_tf.training.optimizers import MomentumOptimizer
 from tests.pretrain import runs, shapes
 from tests.test_cli import SCRIPTS, succeed
 from tests.test_cli import run as run_script

@@ -11,8 +11,8 @@ import tensorflow as tf
 from deeplab_tf import ModelConfig, build_deeplab
 from deeplab_tf.backbones import BACKBONES
 from deeplab_tf.deeplab import encoder_features
-from deeplab_tf.optimizers import MomentumOptimizer
 from deeplab_tf.pretrain.classifier import build_classifier
+from deeplab_tf.training.optimizers import MomentumOptimizer
 from deeplab_tf.weights import (
     initialize_from_classifier,
     is_classifier,

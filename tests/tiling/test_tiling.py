@@ -10,9 +10,9 @@ import pytest
 
 from deeplab_tf import InferenceConfig, ModelConfig
 from deeplab_tf.data.augment import resize_to_range_size
-from deeplab_tf.evaluation import full_predictor, label_predictor, probability_predictor
 from deeplab_tf.inference import predict
 from deeplab_tf.layers import resize_bilinear
+from deeplab_tf.predictors import full_predictor, label_predictor, probability_predictor
 from deeplab_tf.tiling import TiledNetwork, predict_tiled
 from deeplab_tf.tiling.plan import TileAxis
 from tests import tiny_run

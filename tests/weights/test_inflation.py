@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from deeplab_tf import ModelConfig, build_deeplab
 from deeplab_tf.backbones import get_backbone
-from deeplab_tf.optimizers import MomentumOptimizer
+from deeplab_tf.training.optimizers import MomentumOptimizer
 from deeplab_tf.weights import (
     initialize_from_checkpoint,
     initialize_from_keras,

@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from deeplab_tf import ModelConfig, build_deeplab, training
+from deeplab_tf import ModelConfig, build_deeplab
 from deeplab_tf.model_card import ModelCard
+from deeplab_tf.training import run as training
 from deeplab_tf.weights import initialize_from_keras, reference_name
 from tests import tiny_run
 from tests.golden.rules import make_image, make_weight

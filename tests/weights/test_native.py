@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from deeplab_tf import build_deeplab
-from deeplab_tf.optimizers import MomentumOptimizer
+from deeplab_tf.training.optimizers import MomentumOptimizer
 from deeplab_tf.weights import load_weights, training_checkpoint
 from tests import tiny_run
 

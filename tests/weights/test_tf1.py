@@ -13,7 +13,7 @@ from keras import layers
 from tensorflow.compat import v1
 
 from deeplab_tf import ModelConfig, build_deeplab
-from deeplab_tf.optimizers import MomentumOptimizer
+from deeplab_tf.training.optimizers import MomentumOptimizer
 from deeplab_tf.weights import (
     initialize_from_checkpoint,
     load_tf1_checkpoint,

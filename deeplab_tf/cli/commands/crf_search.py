@@ -16,7 +16,7 @@ FLAGS = flags.FLAGS
 
 def crf_search() -> None:
     """`python -m deeplab_tf.crf`: searches parameters of the CRF on some images of a split."""
-    from deeplab_tf import evaluation
+    from deeplab_tf import predictors
     from deeplab_tf.crf import search
 
     info = inputs.records()
@@ -30,7 +30,7 @@ def crf_search() -> None:
     checkpoint = inputs.located(FLAGS.checkpoint_dir)
     card = cards.card_of(checkpoint, FLAGS.checkpoint_dir, crop_flag="eval_crop_size", info=info)
     logdir = inputs.scores_folder(checkpoint)
-    predict = evaluation.probability_predictor(
+    predict = predictors.probability_predictor(
         inputs.load_model(card, checkpoint), card.model, card.inference, resize=False
     )
 

@@ -15,7 +15,7 @@ from deeplab_tf.data.output import write_file
 from deeplab_tf.model_card import ModelCard
 
 if TYPE_CHECKING:
-    from deeplab_tf.split_scores import Measures, SplitScores
+    from deeplab_tf.evaluation.split_scores import Measures, SplitScores
 
 FLAGS = flags.FLAGS
 
@@ -25,7 +25,7 @@ _REPORT_WIDTHS = (1, 2, 5, 10, 20, 40)
 
 def evaluate() -> None:
     """eval.py: prints the scores of a checkpoint on a split and writes them into files."""
-    from deeplab_tf import new_checkpoints
+    from deeplab_tf.evaluation import new_checkpoints
 
     info = inputs.records()
     split = inputs.split(info, "eval_split")
@@ -75,7 +75,7 @@ class _Network:
             return None
 
     def _load(self, checkpoint: str, info: DatasetInfo) -> ModelCard:
-        from deeplab_tf import evaluation
+        from deeplab_tf import predictors
 
         card = cards.card_of(
             checkpoint, FLAGS.checkpoint_dir, crop_flag="eval_crop_size", info=info
@@ -86,9 +86,9 @@ class _Network:
             return card
         self._model = inputs.load_model(card, checkpoint)
         if self._full:
-            self.predict = evaluation.full_predictor(self._model, *what, resize=False)
+            self.predict = predictors.full_predictor(self._model, *what, resize=False)
         else:
-            predict_labels = evaluation.label_predictor(self._model, *what, resize=False)
+            predict_labels = predictors.label_predictor(self._model, *what, resize=False)
             self.predict = lambda image: (predict_labels(image), None)
         self._built = what
         return card
@@ -98,9 +98,9 @@ class _Log:
     """The scores of one checkpoint after another: a file of JSON lines, and TensorBoard's."""
 
     def __init__(self, logdir: str, split: str, checkpoint: str) -> None:
-        from deeplab_tf.history import History
-        from deeplab_tf.new_checkpoints import step_of
-        from deeplab_tf.summaries import Summaries
+        from deeplab_tf.evaluation.new_checkpoints import step_of
+        from deeplab_tf.training.history import History
+        from deeplab_tf.training.summaries import Summaries
 
         folder = os.path.join(logdir, f"eval_{split}")
         os.makedirs(folder, exist_ok=True)
@@ -110,7 +110,7 @@ class _Log:
 
     def add(self, checkpoint: str, scores: "SplitScores", class_names: tuple[str, ...]) -> None:
         """Adds those of a checkpoint."""
-        from deeplab_tf.new_checkpoints import step_of
+        from deeplab_tf.evaluation.new_checkpoints import step_of
 
         step, whole = step_of(checkpoint) or 0, scores.whole
         numbers = {
@@ -135,7 +135,7 @@ def _score(
     sound: Any,
     measures: "Measures",
 ) -> "SplitScores":
-    from deeplab_tf.split_scores import measure_split
+    from deeplab_tf.evaluation.split_scores import measure_split
 
     return measure_split(
         network.predict,
@@ -175,7 +175,8 @@ def _write(
     logdir: str, split: str, scores: "SplitScores", result: dict[str, Any], info: DatasetInfo
 ) -> None:
     """Writes all files of an evaluation, the scores last: they say that the others are there."""
-    from deeplab_tf import image_scores, metrics, plots
+    from deeplab_tf.evaluation import image_scores, metrics
+    from deeplab_tf.visualization import plots
 
     def write(name: str, data: bytes | str) -> str:
         path = os.path.join(logdir, name)
@@ -206,7 +207,7 @@ def _write(
 
 def _measures() -> "Measures":
     """What the flags ask for."""
-    from deeplab_tf.split_scores import Measures
+    from deeplab_tf.evaluation.split_scores import Measures
 
     report, around = FLAGS.report, FLAGS.trimap_around
     widths = FLAGS.trimap_widths or []

@@ -15,7 +15,8 @@ FLAGS = flags.FLAGS
 
 def train() -> None:
     """train.py: trains, or goes on training, the network that the flags describe."""
-    from deeplab_tf import training, weights
+    from deeplab_tf import weights
+    from deeplab_tf.training import run
 
     # First, because workers find each other before anything else is done with TensorFlow.
     strategy = None if FLAGS.dry_run else inputs.strategy()
@@ -49,7 +50,7 @@ def train() -> None:
         initial_names = inputs.class_names(start, initial)
     if cards.wants_auto_label_weights():
         card = inputs.with_label_weights(card, train_split)
-    scores = training.train(
+    scores = run.train(
         card,
         dataset_dir=FLAGS.dataset_dir,
         train_split=train_split,

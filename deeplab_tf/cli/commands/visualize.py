@@ -27,7 +27,7 @@ def visualize() -> None:
 
 def _visualize_inputs() -> None:
     """What a run trains on, drawn by way of the very pipeline that trains it."""
-    from deeplab_tf import input_panels
+    from deeplab_tf.visualization import input_panels
 
     if FLAGS.dataset_dir is None:
         raise ValueError("--what=inputs needs --dataset_dir (a folder of records).")
@@ -50,7 +50,8 @@ def _visualize_inputs() -> None:
 
 def _visualize_predictions() -> None:
     """Predictions on a split of records, or on plain image files."""
-    from deeplab_tf import evaluation, visualization
+    from deeplab_tf import predictors
+    from deeplab_tf.visualization.run import visualize_predictions
 
     if (FLAGS.images is None) == (FLAGS.dataset_dir is None):
         raise ValueError(
@@ -69,10 +70,10 @@ def _visualize_predictions() -> None:
     else:
         examples = inputs.examples(info, split, card.inference, sound=sound)
         total = sound.count if sound else info.splits[split]
-    predict_labels = evaluation.label_predictor(
+    predict_labels = predictors.label_predictor(
         inputs.load_model(card, checkpoint), card.model, card.inference, resize=info is None
     )
-    summary = visualization.visualize_predictions(
+    summary = visualize_predictions(
         examples,
         predict_labels,
         output_dir=FLAGS.vis_logdir,

@@ -7,7 +7,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from deeplab_tf.metrics import (
+from deeplab_tf.evaluation.metrics import (
     SegmentationScores,
     confusion_matrix,
     scores_from_confusion,

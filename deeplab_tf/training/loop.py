@@ -5,7 +5,7 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-from deeplab_tf.saver import Saver
+from deeplab_tf.training.saver import Saver
 
 # A step's number, whether any worker wants to stop, and what to plot of the step.
 Step = tuple[int, bool, dict[str, float]]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_tf.image_scores import ImageCounts, class_ious, mean_ious
+from deeplab_tf.evaluation.image_scores import ImageCounts, class_ious, mean_ious
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95

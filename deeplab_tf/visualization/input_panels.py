@@ -13,8 +13,15 @@ from tqdm import tqdm
 from deeplab_tf.colormap import VOID_COLOR, colorize
 from deeplab_tf.data.channels import display_rgb
 from deeplab_tf.image_files import write_png
-from deeplab_tf.panel_layout import fit, legend, percent, sheet, side_by_side, text_height
-from deeplab_tf.visualization import Palette, output_name
+from deeplab_tf.visualization.panel_layout import (
+    fit,
+    legend,
+    percent,
+    sheet,
+    side_by_side,
+    text_height,
+)
+from deeplab_tf.visualization.run import Palette, output_name
 
 _FRAME_COLOR = (255, 60, 0)
 _ROOM = 232

@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from deeplab_tf import optimizers
 from deeplab_tf.backbones.nas_cells import DropPath
 from deeplab_tf.config import TrainConfig
 from deeplab_tf.losses import LossSum, label_counts, segmentation_losses
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.rematerialize import Rematerialized
+from deeplab_tf.training import optimizers
+from deeplab_tf.training.rematerialize import Rematerialized
 
 
 class Objective:

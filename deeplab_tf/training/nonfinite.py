@@ -14,7 +14,7 @@ from keras import ops
 from deeplab_tf.data.output import write_file
 from deeplab_tf.data.records import READ_ERRORS
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.optimizers import learning_rate
+from deeplab_tf.training.optimizers import learning_rate
 
 _STEPS_KEPT = 5
 

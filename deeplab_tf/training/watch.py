@@ -7,18 +7,18 @@ from collections.abc import Callable
 import keras
 from tqdm import tqdm
 
-from deeplab_tf.best import FOLDER
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.data.damage import SoundRecords
 from deeplab_tf.data.output import write_file
-from deeplab_tf.ema import WeightAverage
-from deeplab_tf.evaluation import label_predictor
-from deeplab_tf.history import History
-from deeplab_tf.metrics import SegmentationScores
+from deeplab_tf.evaluation.metrics import SegmentationScores
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.plots import curves_png
-from deeplab_tf.summaries import Summaries
-from deeplab_tf.validation import Validation
+from deeplab_tf.predictors import label_predictor
+from deeplab_tf.training.best import FOLDER
+from deeplab_tf.training.ema import WeightAverage
+from deeplab_tf.training.history import History
+from deeplab_tf.training.summaries import Summaries
+from deeplab_tf.training.validation import Validation
+from deeplab_tf.visualization.plots import curves_png
 
 
 class Watch:

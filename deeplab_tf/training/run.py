@@ -13,27 +13,27 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from deeplab_tf import optimizers
 from deeplab_tf.deeplab import build_deeplab
-from deeplab_tf.distribution import (
+from deeplab_tf.evaluation.metrics import SegmentationScores
+from deeplab_tf.model_card import ModelCard
+from deeplab_tf.precision import dtype_policy, training_policy
+from deeplab_tf.training import optimizers
+from deeplab_tf.training.data import batch_reader, training_parts
+from deeplab_tf.training.distribution import (
     any_worker,
     checkpoint_folder,
     is_chief,
     lost_worker_reported,
     num_workers,
 )
-from deeplab_tf.ema import WeightAverage
-from deeplab_tf.metrics import SegmentationScores
-from deeplab_tf.model_card import ModelCard
-from deeplab_tf.nonfinite import FiniteCheck
-from deeplab_tf.precision import dtype_policy, training_policy
-from deeplab_tf.run_loop import Step, smoothed, take_steps
-from deeplab_tf.run_start import check_start, memory_of_a_step, sound_records, start_from
-from deeplab_tf.saver import Saver
-from deeplab_tf.signals import StopRequest, stop_request
-from deeplab_tf.train_step import TrainStep, freeze_layers, set_batch_norm
-from deeplab_tf.training_data import batch_reader, training_parts
-from deeplab_tf.watch import Watch
+from deeplab_tf.training.ema import WeightAverage
+from deeplab_tf.training.loop import Step, smoothed, take_steps
+from deeplab_tf.training.nonfinite import FiniteCheck
+from deeplab_tf.training.saver import Saver
+from deeplab_tf.training.signals import StopRequest, stop_request
+from deeplab_tf.training.start import check_start, memory_of_a_step, sound_records, start_from
+from deeplab_tf.training.step import TrainStep, freeze_layers, set_batch_norm
+from deeplab_tf.training.watch import Watch
 from deeplab_tf.weights import training_checkpoint
 
 

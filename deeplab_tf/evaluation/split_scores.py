@@ -6,19 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_tf.bootstrap import Interval, mean_iou_interval
-from deeplab_tf.boundary import Border, TrimapScores, format_trimap_scores, trimap_scores_to_json
-from deeplab_tf.boundary_iou import BoundaryIoU, BoundaryScores
-from deeplab_tf.calibration import Calibration, CalibrationScores
-from deeplab_tf.evaluation import ScoredImage, scored_images
-from deeplab_tf.gallery import Gallery
-from deeplab_tf.image_scores import ImageCounts, ImageScores
-from deeplab_tf.metrics import (
+from deeplab_tf.evaluation.bootstrap import Interval, mean_iou_interval
+from deeplab_tf.evaluation.boundary import (
+    Border,
+    TrimapScores,
+    format_trimap_scores,
+    trimap_scores_to_json,
+)
+from deeplab_tf.evaluation.boundary_iou import BoundaryIoU, BoundaryScores
+from deeplab_tf.evaluation.calibration import Calibration, CalibrationScores
+from deeplab_tf.evaluation.gallery import Gallery
+from deeplab_tf.evaluation.image_scores import ImageCounts, ImageScores
+from deeplab_tf.evaluation.metrics import (
     SegmentationScores,
     format_scores,
     scores_from_confusion,
     scores_to_json,
 )
+from deeplab_tf.evaluation.run import ScoredImage, scored_images
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from deeplab_tf import optimizers
 from deeplab_tf.config import TrainConfig
-from deeplab_tf.distribution import total_over_replicas
-from deeplab_tf.ema import WeightAverage
 from deeplab_tf.layers import BatchNormalization
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.objective import Objective
+from deeplab_tf.training import optimizers
+from deeplab_tf.training.distribution import total_over_replicas
+from deeplab_tf.training.ema import WeightAverage
+from deeplab_tf.training.objective import Objective
 from deeplab_tf.weights import reference_name
 
 _PAPER_STEPS = 30_000

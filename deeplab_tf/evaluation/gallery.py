@@ -17,7 +17,7 @@ from PIL import Image
 
 from deeplab_tf.colormap import VOID_COLOR
 from deeplab_tf.data.channels import display_rgb
-from deeplab_tf.image_scores import class_ious, mean_ious
+from deeplab_tf.evaluation.image_scores import class_ious, mean_ious
 
 MAX_SIDE = 640
 # Of the pictures of one image together; they are reduced further where that is not enough.

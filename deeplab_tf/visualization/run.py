@@ -15,9 +15,16 @@ from tqdm import tqdm
 
 from deeplab_tf.colormap import VOID_COLOR, colorize
 from deeplab_tf.data.channels import EXTENSIONS, display_rgb
-from deeplab_tf.degenerate import warn_of_pictures
+from deeplab_tf.evaluation.degenerate import warn_of_pictures
 from deeplab_tf.image_files import write_label_png, write_png
-from deeplab_tf.panel_layout import fit, legend, percent, sheet, side_by_side, text_height
+from deeplab_tf.visualization.panel_layout import (
+    fit,
+    legend,
+    percent,
+    sheet,
+    side_by_side,
+    text_height,
+)
 
 Palette = np.ndarray | Sequence[Sequence[int]]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeplab_tf.boundary import Border
-from deeplab_tf.calibration import BINS, Reliability
-from deeplab_tf.metrics import SegmentationScores
+from deeplab_tf.evaluation.boundary import Border
+from deeplab_tf.evaluation.calibration import BINS, Reliability
+from deeplab_tf.evaluation.metrics import SegmentationScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,10 +9,10 @@ import tensorflow as tf
 from deeplab_tf.backbones import get_backbone
 from deeplab_tf.data import pipeline
 from deeplab_tf.data.damage import SoundRecords, naming_damage
-from deeplab_tf.distribution import (
+from deeplab_tf.model_card import ModelCard
+from deeplab_tf.training.distribution import (
     distribute,
 )
-from deeplab_tf.model_card import ModelCard
 
 
 def input_examples(

@@ -6,19 +6,23 @@ from collections.abc import Callable
 import numpy as np
 from tqdm import tqdm
 
-from deeplab_tf.best import keep_best
 from deeplab_tf.data import pipeline
 from deeplab_tf.data.channels import display_rgb
 from deeplab_tf.data.damage import SoundRecords, naming_damage
 from deeplab_tf.data.output import write_file
-from deeplab_tf.degenerate import dominating_class, warn_of_validation
-from deeplab_tf.evaluation import split_confusion
-from deeplab_tf.history import History
-from deeplab_tf.metrics import SegmentationScores, format_class_ious, scores_from_confusion
+from deeplab_tf.evaluation.degenerate import dominating_class, warn_of_validation
+from deeplab_tf.evaluation.metrics import (
+    SegmentationScores,
+    format_class_ious,
+    scores_from_confusion,
+)
+from deeplab_tf.evaluation.run import split_confusion
 from deeplab_tf.model_card import ModelCard
-from deeplab_tf.plots import confusion_png, decode_png
-from deeplab_tf.summaries import Summaries
-from deeplab_tf.visualization import panel
+from deeplab_tf.training.best import keep_best
+from deeplab_tf.training.history import History
+from deeplab_tf.training.summaries import Summaries
+from deeplab_tf.visualization.plots import confusion_png, decode_png
+from deeplab_tf.visualization.run import panel
 
 _PICTURES = 4
 

@@ -1,0 +1,1 @@
+"""Scores of predictions, and what they are made of."""
