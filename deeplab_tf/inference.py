@@ -179,9 +179,11 @@ def _padded(
     least_height, least_width = crop_size or (1, 1)
     bottom = _padding(height, least_height, output_stride)
     right = _padding(width, least_width, output_stride)
+    padding = [[0, 0], [0, bottom], [0, right], [0, 0]]
+    if len(set(mean_pixel)) == 1:
+        return ops.pad(images, padding, constant_values=mean_pixel[0]), (height, width)
     mean = ops.convert_to_tensor(mean_pixel, "float32")
-    padded = ops.pad(images - mean, [[0, 0], [0, bottom], [0, right], [0, 0]]) + mean
-    return padded, (height, width)
+    return ops.pad(images - mean, padding) + mean, (height, width)
 
 
 def _predict_once(model: keras.Model, images: Any, *, upsampled_logits: bool) -> Prediction:

@@ -30,12 +30,12 @@ def fused_network(
         config: What `model` was built of.
         dtype: What weights are kept, and features computed, in. Logits are float32 in any case.
     """
-    network = _cloned(fold_batch_norm(model), _FUSIBLE)
+    network = _cloned(fold_batch_norm(model), _fusible)
     if dtype == "float32":
         return network
     with dtype_policy(dtype):
         # Which layers are float32 whatever the policy is known only when they are made.
-        other = _cloned(fold_batch_norm(build_deeplab(config)), _FUSIBLE)
+        other = _cloned(fold_batch_norm(build_deeplab(config)), _fusible)
     _copy_weights(network, other)
     return other
 
@@ -79,14 +79,25 @@ class _Conv2D(layers.Conv2D):
 
 class _DepthwiseConv2D(layers.DepthwiseConv2D):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if max(self.dilation_rate) > 1 and self.padding == "same":
+            return self._atrous(inputs)
         outputs = ops.depthwise_conv(
-            inputs,
-            self.kernel,
-            strides=self.strides,
-            padding=self.padding,
-            dilation_rate=self.dilation_rate,
+            inputs, self.kernel, strides=self.strides, padding=self.padding
         )
         return _activated(self, outputs)
+
+    def _atrous(self, inputs: tf.Tensor) -> tf.Tensor:
+        """A dense convolution of every rate-th row and column, for each first row and column.
+
+        The kernel pads those with zeros. TensorFlow's own way pads before it takes them apart,
+        by the rate on every side, and is 2 to 5 times slower in ASPP, whose rates are as large as
+        the features.
+        """
+        rates, sides = self.dilation_rate, tf.shape(inputs)[1:3]
+        paddings = tf.stack([tf.zeros_like(sides), tf.math.floormod(-sides, rates)], axis=1)
+        blocks = tf.space_to_batch(inputs, rates, paddings)
+        outputs = _activated(self, ops.depthwise_conv(blocks, self.kernel, padding=self.padding))
+        return tf.batch_to_space(outputs, rates, paddings)
 
 
 class _SeparableConv2D(layers.SeparableConv2D):
@@ -100,6 +111,18 @@ class _SeparableConv2D(layers.SeparableConv2D):
             dilation_rate=self.dilation_rate,
         )
         return _activated(self, outputs)
+
+
+class _RectifiedSum(layers.Activation):
+    """ReLU or ReLU6 of a sum that is used elsewhere too.
+
+    TensorFlow's graph optimiser (2.21) takes convolution, sum and ReLU for one operation even then,
+    misses the sum it has removed, and leaves all of the graph as it was. A maximum it lets alone.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        rectified = tf.maximum(inputs, 0)
+        return tf.minimum(rectified, 6) if self.activation is keras.activations.relu6 else rectified
 
 
 class _ResizeLike(ResizeLike):
@@ -124,6 +147,7 @@ class _Frozen(layers.Layer):
         return (input_shape[0], None, None, self.classes)
 
 
+_RECTIFIERS = (keras.activations.relu, keras.activations.relu6)
 _FUSIBLE: dict[type[layers.Layer], type[layers.Layer]] = {
     layers.Conv2D: _Conv2D,
     DepthwiseConv2D: _DepthwiseConv2D,
@@ -132,18 +156,29 @@ _FUSIBLE: dict[type[layers.Layer], type[layers.Layer]] = {
 }
 
 
+def _fusible(layer: layers.Layer) -> type[layers.Layer]:
+    """The kind of layer that takes the place of one."""
+    kind = type(layer)
+    if kind is layers.Activation and layer.activation in _RECTIFIERS:
+        source = layer.input._keras_history.operation
+        if isinstance(source, layers.Add) and len(source._outbound_nodes) > 1:
+            return _RectifiedSum
+    return _FUSIBLE.get(kind, kind)
+
+
 def _activated(layer: layers.Layer, outputs: tf.Tensor) -> tf.Tensor:
     if layer.use_bias:
         outputs = tf.nn.bias_add(outputs, layer.bias)
     return layer.activation(outputs)
 
 
-def _cloned(model: keras.Model, kinds: dict[type[layers.Layer], type[layers.Layer]]) -> keras.Model:
-    """The model with layers of some kinds replaced."""
+def _cloned(
+    model: keras.Model, kind_of: Callable[[layers.Layer], type[layers.Layer]]
+) -> keras.Model:
+    """The model with layers of other kinds, as `kind_of` tells for each."""
 
     def clone(layer: layers.Layer) -> layers.Layer:
-        kind = type(layer)
-        return kinds.get(kind, kind).from_config(layer.get_config())
+        return kind_of(layer).from_config(layer.get_config())
 
     cloned = keras.models.clone_model(model, clone_function=clone)
     _copy_weights(model, cloned)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from deeplab_tf import ModelConfig, build_deeplab
 from deeplab_tf.export import frozen_network, fused_network
 from deeplab_tf.inference import predict
-from deeplab_tf.layers import BatchNormalization, Logits, ResizeLike
+from deeplab_tf.layers import BatchNormalization, DepthwiseConv2D, Logits, ResizeLike
 
 from .test_folding import DECODER, IMAGES, MOBILE, randomize_batch_norms
 
@@ -57,21 +57,43 @@ def test_separable_convolutions():
     np.testing.assert_allclose(frozen(IMAGES, training=False), expected, atol=1e-4 * expected.std())
 
 
-def test_convolution_bias_and_activation_become_one_operation():
-    config = ModelConfig(**MOBILE)
+@pytest.mark.parametrize("network", ["mobilenet_v2", "resnet_v1_18", "xception_41"])
+def test_convolution_bias_and_activation_become_one_operation(network):
+    """In Xception too, whose sums are used by a ReLU and by the next sum."""
+    config = ModelConfig(**NETWORKS[network])
     model = build_deeplab(config)
-    randomize_batch_norms(model, IMAGES)
+    randomize_batch_norms(model, IMAGES[:, :33, :33])
     model.get_layer("logits.semantic").bias.assign(np.arange(1.0, 6))  # adding 0 is optimised away
     network = frozen_network(fused_network(model, config))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         images = tf.compat.v1.placeholder(tf.float32, [None, None, None, 3])
         fetch, metadata = network(images), tf.compat.v1.RunMetadata()
         options = tf.compat.v1.RunOptions(output_partition_graphs=True)
-        session.run(fetch, {images: IMAGES}, options=options, run_metadata=metadata)
+        session.run(fetch, {images: IMAGES[:, :33, :33]}, options, metadata)
     counts = Counter(node.op for graph in metadata.partition_graphs for node in graph.node)
-    fused = sum(count for op, count in counts.items() if op.endswith("FusedConv2D"))
-    convolutions = [x for x in model.layers if type(x) is keras.layers.Conv2D]
-    assert fused == len(convolutions)
+    for kind, operation in (("Conv2D", "FusedConv2D"), ("DepthwiseConv2D", "FusedDepthwise")):
+        convolutions = [layer for layer in model.layers if type(layer).__name__ == kind]
+        assert sum(n for op, n in counts.items() if operation in op) == len(convolutions)
+    assert counts["BiasAdd"] == 0
+
+
+@pytest.mark.parametrize("rates", [(2, 2), (3, 5), (9, 1), (24, 24)])
+def test_atrous_depthwise_convolution_of_any_size(rates):
+    """Also where rows and columns are left over, and where the rate is larger than the image."""
+    rng = np.random.default_rng(0)
+    images = keras.Input((None, None, 4))
+    x = keras.layers.Conv2D(4, 1, name="before")(images)
+    x = DepthwiseConv2D(3, padding="same", dilation_rate=rates)(x)
+    logits = Logits(2, name="logits")(x)
+    model = keras.Model(images, ResizeLike(name="upsampled_logits")(logits, images))
+    for weight in model.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    fused = fused_network(model, ModelConfig())
+    for height, width in ((1, 1), (9, 14), (24, 33)):
+        image = rng.normal(size=(2, height, width, 4)).astype(np.float32)
+        expected = np.asarray(model(image, training=False))
+        result = np.asarray(fused(image, training=False))
+        np.testing.assert_allclose(result, expected, atol=1e-5 * (1 + expected.std()))
 
 
 def test_bfloat16_agrees():
