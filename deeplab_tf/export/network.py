@@ -10,6 +10,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from deeplab_tf.config import ModelConfig
 from deeplab_tf.deeplab import build_deeplab
+from deeplab_tf.export.native import NativeConv2D, activated, cloned, copy_weights
 from deeplab_tf.folding import fold_batch_norm
 from deeplab_tf.layers import DepthwiseConv2D, Logits, ResizeLike, scale_dimension
 from deeplab_tf.precision import dtype_policy
@@ -30,13 +31,13 @@ def fused_network(
         config: What `model` was built of.
         dtype: What weights are kept, and features computed, in. Logits are float32 in any case.
     """
-    network = _cloned(fold_batch_norm(model), _fusible)
+    network = cloned(fold_batch_norm(model), _fusible)
     if dtype == "float32":
         return network
     with dtype_policy(dtype):
         # Which layers are float32 whatever the policy is known only when they are made.
-        other = _cloned(fold_batch_norm(build_deeplab(config)), _fusible)
-    _copy_weights(network, other)
+        other = cloned(fold_batch_norm(build_deeplab(config)), _fusible)
+    copy_weights(network, other)
     return other
 
 
@@ -64,19 +65,6 @@ def frozen_network(network: keras.Model) -> keras.Model:
     return keras.Model(images, upsampled, name=network.name)
 
 
-class _Conv2D(layers.Conv2D):
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        # Dilated by the kernel itself; Keras's way rearranges space to batch and back.
-        outputs = tf.nn.conv2d(
-            inputs,
-            tf.convert_to_tensor(self.kernel),
-            strides=self.strides,
-            padding=self.padding.upper(),
-            dilations=self.dilation_rate,
-        )
-        return _activated(self, outputs)
-
-
 class _DepthwiseConv2D(layers.DepthwiseConv2D):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if max(self.dilation_rate) > 1 and self.padding == "same":
@@ -84,7 +72,7 @@ class _DepthwiseConv2D(layers.DepthwiseConv2D):
         outputs = ops.depthwise_conv(
             inputs, self.kernel, strides=self.strides, padding=self.padding
         )
-        return _activated(self, outputs)
+        return activated(self, outputs)
 
     def _atrous(self, inputs: tf.Tensor) -> tf.Tensor:
         """A dense convolution of every rate-th row and column, for each first row and column.
@@ -96,7 +84,7 @@ class _DepthwiseConv2D(layers.DepthwiseConv2D):
         rates, sides = self.dilation_rate, tf.shape(inputs)[1:3]
         paddings = tf.stack([tf.zeros_like(sides), tf.math.floormod(-sides, rates)], axis=1)
         blocks = tf.space_to_batch(inputs, rates, paddings)
-        outputs = _activated(self, ops.depthwise_conv(blocks, self.kernel, padding=self.padding))
+        outputs = activated(self, ops.depthwise_conv(blocks, self.kernel, padding=self.padding))
         return tf.batch_to_space(outputs, rates, paddings)
 
 
@@ -110,7 +98,7 @@ class _SeparableConv2D(layers.SeparableConv2D):
             padding=self.padding,
             dilation_rate=self.dilation_rate,
         )
-        return _activated(self, outputs)
+        return activated(self, outputs)
 
 
 class _RectifiedSum(layers.Activation):
@@ -149,7 +137,7 @@ class _Frozen(layers.Layer):
 
 _RECTIFIERS = (keras.activations.relu, keras.activations.relu6)
 _FUSIBLE: dict[type[layers.Layer], type[layers.Layer]] = {
-    layers.Conv2D: _Conv2D,
+    layers.Conv2D: NativeConv2D,
     DepthwiseConv2D: _DepthwiseConv2D,
     layers.SeparableConv2D: _SeparableConv2D,
     ResizeLike: _ResizeLike,
@@ -164,27 +152,3 @@ def _fusible(layer: layers.Layer) -> type[layers.Layer]:
         if isinstance(source, layers.Add) and len(source._outbound_nodes) > 1:
             return _RectifiedSum
     return _FUSIBLE.get(kind, kind)
-
-
-def _activated(layer: layers.Layer, outputs: tf.Tensor) -> tf.Tensor:
-    if layer.use_bias:
-        outputs = tf.nn.bias_add(outputs, layer.bias)
-    return layer.activation(outputs)
-
-
-def _cloned(
-    model: keras.Model, kind_of: Callable[[layers.Layer], type[layers.Layer]]
-) -> keras.Model:
-    """The model with layers of other kinds, as `kind_of` tells for each."""
-
-    def clone(layer: layers.Layer) -> layers.Layer:
-        return kind_of(layer).from_config(layer.get_config())
-
-    cloned = keras.models.clone_model(model, clone_function=clone)
-    _copy_weights(model, cloned)
-    return cloned
-
-
-def _copy_weights(source: keras.Model, target: keras.Model) -> None:
-    for layer in filter(lambda layer: layer.weights, target.layers):
-        layer.set_weights(source.get_layer(layer.name).get_weights())

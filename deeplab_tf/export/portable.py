@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from deeplab_tf.data.records import scale_values
+from deeplab_tf.export.native import NativeConv2D, activated, cloned
 from deeplab_tf.export.serving import images_spec
 from deeplab_tf.folding import fold_batch_norm
 from deeplab_tf.inference import predict_probabilities
@@ -59,7 +61,7 @@ def frozen_function(
         )
     spec = images_spec(card)
     spec = tf.TensorSpec([batch, *(size or (None, None)), spec.shape[-1]], spec.dtype, spec.name)
-    network = _in_native_operations(fold_batch_norm(model))
+    network = cloned(fold_batch_norm(model), _native)
     # The very settings of evaluation.
     settings = image_predictor(network, card.model, card.inference).keywords
     info = card.dataset
@@ -168,45 +170,36 @@ def _known(sides: tuple[Any, Any]) -> tuple[Any, Any]:
     return sides if height is None or width is None else (int(height), int(width))
 
 
-def _in_native_operations(model: keras.Model) -> keras.Model:
-    """A copy of a model in which resizes and dilated convolutions are one operation each.
+def _native(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
+    """The kind of layer that takes the place of one, in which all it does is one operation.
 
-    Keras writes both as several, around a convolution that is not dilated for one. Converters know
-    such patterns again only where sizes are fixed, if at all.
+    Keras writes resizes and dilated convolutions as several, around a convolution that is not
+    dilated for one. Converters know such patterns again only where sizes are fixed, if at all.
     """
-    copy = keras.models.clone_model(model, clone_function=_native_layer)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
-def _native_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     kind = type(layer)
-    dilated = max(getattr(layer, "dilation_rate", (1,))) > 1
-    if kind is ResizeLike:
-        kind = _ResizeLike
-    elif dilated and kind is keras.layers.Conv2D:
-        kind = _DilatedConv2D
-    elif dilated and kind is DepthwiseConv2D:
-        kind = _DilatedDepthwiseConv2D
-    return kind.from_config(layer.get_config())
+    if kind in (keras.layers.Conv2D, DepthwiseConv2D) and max(layer.dilation_rate) == 1:
+        return kind
+    return _NATIVE.get(kind, kind)
+
+
+class _Rescaling(keras.layers.Rescaling):
+    def call(self, inputs: Any) -> Any:
+        batch, height, width, channels = inputs.shape
+        if width is None:
+            return super().call(inputs)
+        # Row by row, because runtimes are slow at repeating a number for each channel.
+        scale, offset = (
+            np.tile(np.broadcast_to(np.float32(number), channels), width)
+            for number in (self.scale, self.offset)
+        )
+        rows = tf.reshape(inputs, [batch or -1, height, width * channels])
+        return tf.reshape(rows * scale + offset, [batch or -1, height, width, channels])
 
 
 class _ResizeLike(ResizeLike):
     def call(self, x: Any, like: Any) -> Any:
         height, width = (scale_dimension(size, self.scale) for size in _sides(like))
         return _resize(x, height, width)
-
-
-class _DilatedConv2D(keras.layers.Conv2D):
-    def call(self, inputs: Any) -> Any:
-        x = tf.nn.conv2d(
-            inputs,
-            self.kernel,
-            strides=self.strides,
-            padding=self.padding.upper(),
-            dilations=self.dilation_rate,
-        )
-        return self.activation(x + self.bias if self.use_bias else x)
 
 
 class _DilatedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
@@ -220,7 +213,15 @@ class _DilatedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
             padding=self.padding.upper(),
             dilations=(1, *self.dilation_rate, 1),
         )
-        return self.activation(x + self.bias if self.use_bias else x)
+        return activated(self, x)
+
+
+_NATIVE: dict[type[keras.layers.Layer], type[keras.layers.Layer]] = {
+    keras.layers.Conv2D: NativeConv2D,
+    DepthwiseConv2D: _DilatedDepthwiseConv2D,
+    keras.layers.Rescaling: _Rescaling,
+    ResizeLike: _ResizeLike,
+}
 
 
 def _resize(x: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
