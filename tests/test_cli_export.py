@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 
 from deeplab_tf.cli import export_files, flag_table
-from deeplab_tf.cli.export_images import stored_pixels
+from deeplab_tf.data.channels import stored_pixels
 from deeplab_tf.data.records import scale_values
 from tests.export.exported_network import CARD, noise
 
