@@ -280,7 +280,7 @@ def test_watching_ends_with_the_run(place, tmp_path, monkeypatch):
         "eval.py",
         f"--checkpoint_dir={tmp_path}/run",
         f"--dataset_dir={place}/data",
-        "--eval_interval_secs=5",
+        "--eval_interval_secs=0",
     )
     assert "Waiting: There is no checkpoint" in printed
     assert "model.ckpt-30 is the last one of the run" in printed
