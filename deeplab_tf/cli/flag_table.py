@@ -652,7 +652,8 @@ _SERVING = (
         "export_max_pixels",
         "integer",
         2**24,
-        "Pixels, with the padding, that a SavedModel takes at once; bounds its memory.",
+        "Pixels, with the padding and at the largest scale, that a SavedModel takes at once; "
+        "bounds its memory.",
         OWN,
     ),
 )
