@@ -53,6 +53,12 @@ class ModelCard:
                 f"{path} not found: expected the folder that train.py wrote (--train_logdir), with "
                 "the model card beside the checkpoints."
             )
+        return cls.read(path)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads a card of any file name; errors as in `load`."""
+        path = Path(path)
         try:
             return from_json(cls, json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
@@ -62,9 +68,18 @@ class ModelCard:
         """Writes `<folder>/config.json` at once: no reader ever sees half a file."""
         write_file(Path(folder) / FILENAME, f"{self.to_json()}\n".encode())
 
+    def save_beside(self, file: str | os.PathLike[str]) -> None:
+        """Writes `<file>.config.json`: the card of an exported file that has no room for it."""
+        write_file(beside(file), f"{self.to_json()}\n".encode())
+
     def to_json(self) -> str:
         """The card as JSON text."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+
+
+def beside(file: str | os.PathLike[str]) -> Path:
+    """Where `ModelCard.save_beside` puts the card of a file."""
+    return Path(f"{os.fspath(file)}.{FILENAME}")
 
 
 def differences(first: Any, second: Any, prefix: str = "") -> list[str]:

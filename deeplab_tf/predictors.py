@@ -41,12 +41,18 @@ def image_predictor(
 
 
 def tiled_predictor(
-    model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
+    model: keras.Model,
+    config: ModelConfig,
+    inference: InferenceConfig,
+    *,
+    resize: bool = True,
+    seams: Seams | None = None,
 ) -> tuple[Callable[..., TiledPrediction], Seams]:
     """A function from an image, [h, w, c], to its prediction tile by tile; and its tiles' seams.
 
     It also takes `with_probabilities`, see `tiling.predict_tiled`; the seams grow with every call.
-    Arguments are those of `image_predictor`, with a `tile_size`.
+    Arguments are those of `image_predictor`, with a `tile_size`; `seams` are those to go on with,
+    None for new ones.
     """
     assert inference.tile_size is not None
     network = TiledNetwork(
@@ -54,6 +60,7 @@ def tiled_predictor(
         tile_size=inference.tile_size,
         overlap=inference.tile_overlap,
         image_level=inference.tile_image_level,
+        seams=seams,
         compile_call=lambda call: tf.function(call, reduce_retracing=True),
     )
     options = prediction_options(config, inference, resize=resize)
@@ -102,49 +109,65 @@ def network_config(config: ModelConfig, inference: InferenceConfig) -> ModelConf
 
 
 def label_predictor(
-    model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
+    model: keras.Model,
+    config: ModelConfig,
+    inference: InferenceConfig,
+    *,
+    resize: bool = True,
+    seams: Seams | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A function from an image, [h, w, c] of any size, to its labels, int32 [h, w].
 
     It is compiled once for all sizes; arguments as in `image_predictor`. With a CRF, labels are the
-    most probable classes after it. With a `tile_size`, larger images are seen tile by tile.
+    most probable classes after it. With a `tile_size`, larger images are seen tile by tile, and
+    `seams`, if they are given, grow with every call.
     """
     if inference.crf is not None:
-        refine = _refined_predictor(model, config, inference, resize=resize)
+        refine = _refined_predictor(model, config, inference, resize=resize, seams=seams)
         return lambda image: refine(image).argmax(axis=-1).astype(np.int32)
     if inference.tile_size is not None:
-        tiled, _ = tiled_predictor(model, config, inference, resize=resize)
+        tiled, _ = tiled_predictor(model, config, inference, resize=resize, seams=seams)
         return lambda image: tiled(image, with_probabilities=False).labels
     predictor = image_predictor(model, config, inference, resize=resize)
     return _compiled(lambda images: predictor(images).labels, config.input_channels)
 
 
 def probability_predictor(
-    model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
+    model: keras.Model,
+    config: ModelConfig,
+    inference: InferenceConfig,
+    *,
+    resize: bool = True,
+    seams: Seams | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A function from an image, [h, w, c] of any size, to probabilities, float32 [h, w, classes].
 
     They are the network's, before the CRF. Compiled once for all sizes; arguments as in
-    `image_predictor`.
+    `label_predictor`.
     """
     if inference.tile_size is not None:
-        tiled, _ = tiled_predictor(model, config, inference, resize=resize)
+        tiled, _ = tiled_predictor(model, config, inference, resize=resize, seams=seams)
         return lambda image: np.asarray(tiled(image).probabilities)
     predictor = image_predictor(model, config, inference, resize=resize)
     return _compiled(lambda images: predictor(images).probabilities, config.input_channels)
 
 
 def full_predictor(
-    model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool = True
+    model: keras.Model,
+    config: ModelConfig,
+    inference: InferenceConfig,
+    *,
+    resize: bool = True,
+    seams: Seams | None = None,
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """A function from an image, [h, w, c] of any size, to its labels and probabilities.
 
     The labels are those of `label_predictor`, int32 [h, w], the probabilities, float32
     [h, w, classes], what they were chosen by: with a CRF, those after it. Compiled once for all
-    sizes; arguments as in `image_predictor`.
+    sizes; arguments as in `label_predictor`.
     """
     if inference.crf is not None:
-        refine = _refined_predictor(model, config, inference, resize=resize)
+        refine = _refined_predictor(model, config, inference, resize=resize, seams=seams)
 
         def predict_refined(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             probabilities = refine(image)
@@ -152,7 +175,7 @@ def full_predictor(
 
         return predict_refined
     if inference.tile_size is not None:
-        tiled, _ = tiled_predictor(model, config, inference, resize=resize)
+        tiled, _ = tiled_predictor(model, config, inference, resize=resize, seams=seams)
 
         def predict_tiles(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             labels, probabilities = tiled(image)
@@ -186,7 +209,12 @@ def _compiled(
 
 
 def _refined_predictor(
-    model: keras.Model, config: ModelConfig, inference: InferenceConfig, *, resize: bool
+    model: keras.Model,
+    config: ModelConfig,
+    inference: InferenceConfig,
+    *,
+    resize: bool,
+    seams: Seams | None,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A function from an image to the probabilities after the CRF, float32 [h, w, classes]."""
     from deeplab_tf import crf
@@ -194,5 +222,7 @@ def _refined_predictor(
     params = inference.crf
     assert params is not None
     crf.compile_kernels()
-    predict_probabilities = probability_predictor(model, config, inference, resize=resize)
+    predict_probabilities = probability_predictor(
+        model, config, inference, resize=resize, seams=seams
+    )
     return lambda image: crf.dense_crf(display_rgb(image), predict_probabilities(image), params)

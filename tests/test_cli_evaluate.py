@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,76 @@ def command(place, logdir, checkpoint=""):
         f"--dataset_dir={place}/data",
         f"--eval_logdir={logdir}",
     )
+
+
+# --- Tiles ----------------------------------------------------------------------------------------
+
+# The smallest tile is larger than the images of the records: they are enlarged first.
+TILES = ("--tile_size=257,257", "--tile_overlap=16", "--min_resize_value=400")
+
+
+def seams_of_predict(place, folder):
+    """What predict.py says of the same images, which it reads from files."""
+    (folder / "photos").mkdir(parents=True)
+    for index in range(tiny_run.INFO.splits["val"]):
+        image = Image.fromarray(tiny_run.scene(1, index)[0])
+        image.save(folder / f"photos/{index}.png")
+    arguments = (f"--checkpoint_dir={place}/run", f"--input={folder}/photos", *TILES)
+    printed = succeed("predict.py", *arguments, f"--output_dir={folder}/out")
+    return next(line for line in printed.splitlines() if line.startswith("Where tiles meet"))
+
+
+@pytest.mark.parametrize("more", [(), ("--calibration",)])
+def test_the_seams_of_tiles_are_those_that_predict_measures(place, tmp_path, more):
+    expected = seams_of_predict(place, tmp_path)
+    printed = succeed(*command(place, tmp_path), *TILES, *more)
+    assert expected in printed.splitlines()
+    seams = json.loads((tmp_path / "scores_val.json").read_text())["seams"]
+    assert seams["places"] > 0 and 0 < seams["mean_difference"] < seams["largest_difference"] < 1
+    assert f"differ by {seams['largest_difference']:.2g} at most" in expected
+    assert f"{seams['mean_difference']:.2g} on average; {seams['other_label']:.3%}" in expected
+
+
+def test_pictures_come_with_their_seams(place, tmp_path):
+    expected = seams_of_predict(place, tmp_path)
+    pictures = f"--checkpoint_dir={place}/run", f"--dataset_dir={place}/data"
+    printed = succeed("vis.py", *pictures, *TILES, f"--vis_logdir={tmp_path}/tiled")
+    assert expected in printed.splitlines()
+    assert "tile" not in succeed("vis.py", *pictures, f"--vis_logdir={tmp_path}/whole")
+
+
+def test_one_tile_has_no_seams(place, tmp_path):
+    printed = succeed(*command(place, tmp_path), "--tile_size=257,257", "--tile_overlap=16")
+    assert "Every image was one tile." in printed
+    seams = json.loads((tmp_path / "scores_val.json").read_text())["seams"]
+    assert seams == {
+        "places": 0,
+        "largest_difference": None,
+        "mean_difference": None,
+        "other_label": None,
+    }
+    succeed(*command(place, tmp_path / "whole"))
+    assert "seams" not in json.loads((tmp_path / "whole/scores_val.json").read_text())
+
+
+def test_each_watched_checkpoint_has_its_own_seams(place, tmp_path):
+    """The network is built once; what it counts is of one checkpoint."""
+    shutil.copytree(place / "run", tmp_path / "run")
+    trainer = FakeTrainer(tmp_path / "run", steps=9)
+    counts = []
+
+    def appear(seconds):
+        counts.append(json.loads((tmp_path / "scores_val.json").read_text())["seams"]["places"])
+        trainer.save(8 + len(counts))
+
+    trainer.save(8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "sleep", appear)
+        arguments = command(tmp_path, tmp_path)
+        arguments = [a.replace(f"{tmp_path}/data", f"{place}/data") for a in arguments]
+        succeed(*arguments, *TILES, "--eval_interval_secs=1")
+    counts.append(json.loads((tmp_path / "scores_val.json").read_text())["seams"]["places"])
+    assert len(counts) == 2 and counts[0] == counts[1] > 0
 
 
 def scores_of(folder):
@@ -209,7 +280,7 @@ def test_watching_ends_with_the_run(place, tmp_path, monkeypatch):
         "eval.py",
         f"--checkpoint_dir={tmp_path}/run",
         f"--dataset_dir={place}/data",
-        "--eval_interval_secs=5",
+        "--eval_interval_secs=0",
     )
     assert "Waiting: There is no checkpoint" in printed
     assert "model.ckpt-30 is the last one of the run" in printed

@@ -35,6 +35,24 @@ def command(place, logdir, *, rate, steps):
     )
 
 
+def test_a_watching_evaluation_ends_with_a_run_that_stopped_early(place, tmp_path):
+    """After its last checkpoint, not because none comes in time."""
+    place, _ = place
+    last = json.loads((place / "run/stopped_early.json").read_text())["step"]
+    assert last < 40
+    said = succeed(
+        "eval.py",
+        f"--checkpoint_dir={place}/run",
+        f"--dataset_dir={place}/data",
+        f"--eval_logdir={tmp_path}",
+        "--eval_interval_secs=0",
+        "--eval_timeout_secs=1",
+    )
+    assert f"model.ckpt-{last} is the last one of the run" in said
+    scores = json.loads((tmp_path / "scores_val.json").read_text())
+    assert scores["checkpoint"].endswith(f"model.ckpt-{last}")
+
+
 def rows(place):
     lines = (place / "run/history.jsonl").read_text().splitlines()
     return [row for row in map(json.loads, lines) if "miou" in row]

@@ -62,6 +62,17 @@ def test_it_ends_with_the_last_checkpoint_of_the_run(monkeypatch):
     assert run.now < 40 and "is the last one of the run" in run.said[-1]
 
 
+@pytest.mark.parametrize("at", [20.5, 100])
+def test_it_ends_when_a_checkpoint_turns_out_to_be_the_last(monkeypatch, at):
+    """Between two evaluations, or in a wait for another checkpoint."""
+    run = Run(monkeypatch, {10: 0, 20: 5})
+    ended = lambda checkpoint: run.now >= at and step_of(checkpoint) == 20  # noqa: E731
+    seen = run.watched(interval_secs=15, timeout_secs=1000, is_last=ended)
+    assert [step for step, _ in seen] == [10, 20]
+    assert run.now == pytest.approx(at, abs=1.01)
+    assert "model.ckpt-20 is the last one of the run" in run.said[-1]
+
+
 def test_it_ends_after_as_many_as_are_wanted(monkeypatch):
     run = Run(monkeypatch, {10: 0, 20: 30, 30: 60})
     assert len(run.watched(wanted=2)) == 2

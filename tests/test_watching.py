@@ -17,6 +17,7 @@ from deeplab_tf.model_card import ModelCard
 from deeplab_tf.training import data, validation
 from deeplab_tf.training import run as training
 from deeplab_tf.training.best import keep_best
+from deeplab_tf.training.early_stop import stopped_early_at
 from tests import tiny_run
 from tests.distributed_run import build_small_network
 from tests.test_training import curves, interrupted_after
@@ -276,16 +277,27 @@ def test_patience_ends_a_run_and_it_stays_ended(train, scripted, tmp_path, capsy
     assert f"that of step 2, mIoU {(0.9 + 1 / 1.1) / 2:.4f}" in said
     assert str(tmp_path / "best") in said
     assert scores is not None
+    assert stopped_early_at(tmp_path) == 4
 
     before = (tmp_path / "history.jsonl").read_bytes()
     assert train(tmp_path, options={"early_stop_patience": 2}) is None
     assert "Stopped early after step 4" in capsys.readouterr().out
     assert (tmp_path / "history.jsonl").read_bytes() == before
+    assert stopped_early_at(tmp_path) == 4
 
     train(tmp_path, options={"early_stop_patience": 3})
     assert validated(tmp_path) == [1, 2, 3, 4, 5, 6]
     assert best(tmp_path) == 5
     assert "Stopped early" not in capsys.readouterr().out
+    assert stopped_early_at(tmp_path) is None
+
+
+def test_a_damaged_word_of_the_end_is_named(tmp_path):
+    assert stopped_early_at(tmp_path / "nowhere") is None
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "stopped_early.json").write_text(text)
+        with pytest.raises(ValueError, match=r"stopped_early\.json is damaged .* delete it"):
+            stopped_early_at(tmp_path)
 
 
 def test_without_patience_a_run_is_as_long_as_it_is(train, scripted, tmp_path):

@@ -56,7 +56,7 @@ def check_flags(paths: list[str]) -> None:
 
 
 def write_litert(model: Any, card: ModelCard, path: str) -> None:
-    """Writes a LiteRT file."""
+    """Writes a LiteRT file, and its card beside it."""
     from deeplab_tf.export.litert import export_litert
 
     images: list[np.ndarray] = []
@@ -73,10 +73,11 @@ def write_litert(model: Any, card: ModelCard, path: str) -> None:
         representative_images=images,
         probabilities=FLAGS.export_probabilities,
     )
+    card.save_beside(path)
 
 
 def write_onnx(model: Any, card: ModelCard, path: str) -> None:
-    """Writes an ONNX file."""
+    """Writes an ONNX file, and its card beside it."""
     from deeplab_tf.export.onnx import export_onnx
 
     export_onnx(
@@ -86,6 +87,7 @@ def write_onnx(model: Any, card: ModelCard, path: str) -> None:
         size=_size(default=None),
         probabilities=FLAGS.export_probabilities,
     )
+    card.save_beside(path)
 
 
 def verify(model: Any, card: ModelCard, *, checkpoint: str, paths: list[str]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from absl import flags
 
 from deeplab_tf.cli import inputs
-from deeplab_tf.data.dataset_info import DatasetInfo
+from deeplab_tf.data.channels import stored_pixels
 from deeplab_tf.model_card import ModelCard
 
 FLAGS = flags.FLAGS
@@ -35,15 +35,6 @@ def chosen_images(card: ModelCard, *, split_flag: str, count_flag: str) -> list[
         for i, example in enumerate(examples)
         if i in chosen
     ]
-
-
-def stored_pixels(image: np.ndarray, info: DatasetInfo) -> np.ndarray:
-    """Pixels as files have them, of an image whose values were scaled to 0..255."""
-    if info.stores_input:
-        return image
-    low, high = info.value_range
-    stored = np.round(low + image.astype(np.float64) / 255 * (high - low))
-    return stored.astype(np.uint16 if info.bit_depth == 16 else np.uint8)
 
 
 def _examples(card: ModelCard, split_flag: str) -> tuple[Iterator[Any], int]:

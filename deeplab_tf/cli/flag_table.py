@@ -652,7 +652,8 @@ _SERVING = (
         "export_max_pixels",
         "integer",
         2**24,
-        "Pixels, with the padding, that a SavedModel takes at once; bounds its memory.",
+        "Pixels, with the padding and at the largest scale, that a SavedModel takes at once; "
+        "bounds its memory.",
         OWN,
     ),
 )
@@ -733,11 +734,26 @@ EXPORT = (
     *_SERVING,
 )
 COMPARE = (Flag("json", "string", None, "File to write the comparison to, for scripts.", OWN),)
-PREDICT = (
+# What an exported network has settled.
+SETTLED_BY_EXPORT = (
     *MODEL,
     *RESIZE,
-    Flag("checkpoint_dir", "string", None, "Run, TF1 checkpoint, .tar.gz or zoo name."),
     replace(_DATASET, help="Data set of a TF1 checkpoint, for its class names.", origin=OWN),
+    Flag("crop_size", "list", "513,513", _CROP, OWN),
+    Flag("eval_scales", "multi_float", (1.0,), _SCALES),
+    _FLIP,
+    *_CRF,
+    *_TILES,
+)
+PREDICT = (
+    *SETTLED_BY_EXPORT,
+    Flag(
+        "checkpoint_dir",
+        "string",
+        None,
+        "Run, TF1 checkpoint, .tar.gz or zoo name; or what export_model.py wrote: a SavedModel "
+        "folder (that of its versions: the newest), .tflite or .onnx.",
+    ),
     Flag(
         "input",
         "multi_string",
@@ -783,11 +799,6 @@ PREDICT = (
         OWN,
     ),
     Flag("max_frames", "integer", None, "Frames of a video or camera; none: to its end.", OWN),
-    Flag("crop_size", "list", "513,513", _CROP, OWN),
-    Flag("eval_scales", "multi_float", (1.0,), _SCALES),
-    _FLIP,
-    *_CRF,
-    *_TILES,
     _COLORMAP,
 )
 MODEL_INFO = (

@@ -112,6 +112,7 @@ def checkpoints(path: str) -> Iterator[str]:
     Differs: the reference always waits for new checkpoints, and for ever.
     """
     from deeplab_tf.evaluation.new_checkpoints import new_checkpoints, step_of
+    from deeplab_tf.training.early_stop import stopped_early_at
 
     if not watching():
         yield located(path)
@@ -127,7 +128,8 @@ def checkpoints(path: str) -> Iterator[str]:
         if not os.path.isfile(os.path.join(folder, FILENAME)):
             return False
         steps = ModelCard.load(folder).train.training_number_of_steps
-        return (step_of(checkpoint) or 0) >= steps
+        step = step_of(checkpoint) or 0
+        return step >= steps or step == stopped_early_at(folder)
 
     yield from new_checkpoints(
         lambda: located(path),

@@ -16,6 +16,7 @@ from deeplab_tf.data.channel_files import (
     png_bits,
     with_channels,
 )
+from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.data.faults import FaultyFileError
 from deeplab_tf.data.images import EncodedImage, as_uint8
 
@@ -153,6 +154,15 @@ def display_rgb(image: np.ndarray) -> np.ndarray:
 def shown_channels(channels: int) -> list[int]:
     """Which of so many channels `display_rgb` shows as red, green and blue."""
     return list(_SHOWN.get(channels, (0, 1, 2)))
+
+
+def stored_pixels(image: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    """Pixels as files have them, uint8 or uint16, of an image whose values are 0..255."""
+    if info.stores_input:
+        return image.astype(np.uint8, copy=False)
+    low, high = info.value_range
+    stored = np.round(low + image.astype(np.float64) / 255 * (high - low))
+    return stored.astype(np.uint16 if info.bit_depth == 16 else np.uint8)
 
 
 def is_photo(data: bytes, *, input_channels: int, bit_depth: int) -> bool:

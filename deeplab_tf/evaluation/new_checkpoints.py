@@ -44,27 +44,24 @@ def new_checkpoints(
         interval_secs: Least seconds between two checkpoints that are taken up.
         timeout_secs: Seconds without a new checkpoint that end it; 0 for any number.
         wanted: Number of checkpoints to take up; 0 for any number.
-        is_last: Whether none will follow a checkpoint; asked when that one has been dealt with.
+        is_last: Whether none will follow a checkpoint; asked when that one has been dealt with, and
+            then again and again, because a run may find out later that it was.
         say: Prints a line.
     """
-    done, last = 0, None
-    while True:
-        checkpoint = _next(locate, last, timeout_secs, say)
-        taken_up = time.monotonic()
-        if checkpoint is None:
-            say(
-                f"No new checkpoint for {timeout_secs:g} seconds: the evaluation ends "
-                f"({done} evaluated). --eval_timeout_secs is how long it waits."
-            )
-            return
+    done, last, not_before = 0, None, time.monotonic()
+    while checkpoint := _next(locate, last, not_before, timeout_secs, is_last, say):
+        not_before = time.monotonic() + interval_secs
         yield checkpoint
         done, last = done + 1, checkpoint
         if done == wanted:
             return
-        if is_last(checkpoint):
-            say(f"{os.path.basename(checkpoint)} is the last one of the run: evaluation ends.")
-            return
-        time.sleep(max(0.0, interval_secs - (time.monotonic() - taken_up)))
+    if last is not None and is_last(last):
+        say(f"{os.path.basename(last)} is the last one of the run: evaluation ends.")
+        return
+    say(
+        f"No new checkpoint for {timeout_secs:g} seconds: the evaluation ends ({done} evaluated). "
+        "--eval_timeout_secs is how long it waits."
+    )
 
 
 @contextlib.contextmanager
@@ -88,12 +85,17 @@ def stopped_by_sigterm() -> Iterator[None]:
 def _next(
     locate: Callable[[], str],
     last: str | None,
+    not_before: float,
     timeout_secs: float,
+    is_last: Callable[[str], bool],
     say: Callable[[str], None],
 ) -> str | None:
-    """The newest checkpoint when it is another one than the last; None if none comes in time."""
-    started, told = time.monotonic(), False
-    while True:
+    """The newest checkpoint when it is another one than the last; None if none comes (in time)."""
+    started, told = max(time.monotonic(), not_before), False
+    while last is None or not is_last(last):
+        if (early := not_before - time.monotonic()) > 0:
+            time.sleep(min(early, _POLL_SECS))
+            continue
         try:
             checkpoint = locate()
         except FileNotFoundError as error:
@@ -109,3 +111,4 @@ def _next(
         if timeout_secs and time.monotonic() - started > timeout_secs:
             return None
         time.sleep(_POLL_SECS)
+    return None

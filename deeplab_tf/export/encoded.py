@@ -15,6 +15,8 @@ _ORIENTATION = 0x0112
 # Where a JPEG's EXIF is looked for: it comes first, and a segment has up to 64 KiB.
 _HEAD = 2**17
 _MOST_SEGMENTS = 32
+# A PNG may have it behind its pixels, which come in chunks of some 8 KiB.
+_MOST_CHUNKS = 2**14
 _MOST_FIELDS = 512
 
 
@@ -104,42 +106,86 @@ def _size(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def upright(pixels: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
-    """An image [h, w, c] as viewers show it: turned by the EXIF orientation of its JPEG file."""
-    orientation = tf.cond(
-        _starts_with(data, _JPEG), lambda: _orientation(data), lambda: tf.constant(1, tf.int64)
-    )
+    """An image [h, w, c] as viewers show it: turned by the EXIF orientation of its file."""
+    exif = tf.cond(_starts_with(data, _JPEG), lambda: _jpeg_exif(data), lambda: _png_exif(data))
+    orientation = _orientation(exif)
     pixels = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
     mirrored = tf.reduce_any(orientation == tf.constant([2, 3, 6, 7], tf.int64))
     upside_down = tf.reduce_any(orientation == tf.constant([3, 4, 7, 8], tf.int64))
     return pixels[:: 1 - 2 * tf.cast(upside_down, tf.int32), :: 1 - 2 * tf.cast(mirrored, tf.int32)]
 
 
-def _orientation(data: tf.Tensor) -> tf.Tensor:
-    """The EXIF orientation of a JPEG file, int64, 1 (upright) to 8; 1 if it has none."""
-    length = tf.minimum(tf.strings.length(data), _HEAD)
-    head = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 0, length), tf.uint8), tf.int64)
-
-    def at(start: tf.Tensor, count: int) -> tf.Tensor:
-        """Octets at one or more places; 0 where there are none."""
-        places = tf.expand_dims(start, -1) + tf.range(count, dtype=tf.int64)
-        inside = (places >= 0) & (places < tf.size(head, tf.int64))
-        return tf.where(inside, tf.gather(head, tf.where(inside, places, 0)), 0)
-
-    segment = _exif_segment(at)
-    tiff = segment + 10
-    little_endian = at(tiff, 1)[0] == ord("I")
+def _orientation(exif: tf.Tensor) -> tf.Tensor:
+    """The orientation in EXIF data, int64, 1 (upright) to 8; 1 if there is none in it."""
+    at = _octets(exif)
+    little_endian = at(tf.constant(0, tf.int64), 1)[0] == ord("I")
 
     def number(start: tf.Tensor, count: int) -> tf.Tensor:
         octets = at(start, count)
         return _number(tf.where(little_endian, tf.reverse(octets, [-1]), octets))
 
-    directory = tiff + number(tiff + 4, 4)
+    directory = number(tf.constant(4, tf.int64), 4)
     fields = directory + 2 + 12 * tf.range(_MOST_FIELDS, dtype=tf.int64)
     inside = tf.range(_MOST_FIELDS, dtype=tf.int64) < number(directory, 2)
     found = inside & (number(fields, 2) == _ORIENTATION)
     value = tf.reduce_max(tf.where(found, number(fields + 8, 2), 0))
-    valid = (segment > 0) & (value >= 1) & (value <= 8)
-    return tf.where(valid, value, tf.constant(1, tf.int64))
+    return tf.where((value >= 1) & (value <= 8), value, tf.constant(1, tf.int64))
+
+
+def _octets(data: tf.Tensor) -> Callable[[tf.Tensor, int], tf.Tensor]:
+    """A function to octets, int64, at one or more places in the beginning; 0 where there are none.
+
+    Its arguments are the places, int64, and how many follow each.
+    """
+    # Padded, or it might be empty.
+    padded = tf.strings.join([tf.strings.substr(data, 0, _HEAD), b"\0"])
+    head = tf.cast(tf.io.decode_raw(padded, tf.uint8), tf.int64)
+
+    def at(start: tf.Tensor, count: int) -> tf.Tensor:
+        places = tf.expand_dims(start, -1) + tf.range(count, dtype=tf.int64)
+        inside = (places >= 0) & (places < tf.size(head, tf.int64))
+        return tf.where(inside, tf.gather(head, tf.where(inside, places, 0)), 0)
+
+    return at
+
+
+def _jpeg_exif(data: tf.Tensor) -> tf.Tensor:
+    """The EXIF data of a JPEG file and what follows them; no bytes if there are none."""
+    segment = _exif_segment(_octets(data))
+    start = segment + 10
+    return tf.cond(segment > 0, lambda: tf.strings.substr(data, start, _HEAD), lambda: "")
+
+
+def _png_exif(data: tf.Tensor) -> tf.Tensor:
+    """The EXIF data of a PNG file; no bytes if there are none."""
+    total = tf.strings.length(data)
+    padded = tf.strings.join([data, b"\0" * 8])
+
+    def header(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Length, int64, and kind of the chunk that starts somewhere; zeros behind the file."""
+        octets = tf.strings.substr(padded, tf.minimum(start, tf.cast(total, tf.int64)), 8)
+        length = tf.io.decode_raw(tf.strings.substr(octets, 0, 4), tf.uint8)
+        length = _number(tf.cast(tf.ensure_shape(length, [4]), tf.int64))
+        return length, tf.strings.substr(octets, 4, 4)
+
+    def goes_on(start: tf.Tensor) -> tf.Tensor:
+        kind = header(start)[1]
+        return (kind != b"eXIf") & (kind != b"IEND") & (kind != b"\0" * 4)
+
+    def following(start: tf.Tensor) -> tuple[tf.Tensor]:
+        return (start + header(start)[0] + 12,)  # length, kind and checksum have 4 each
+
+    first = tf.constant(len(_PNG), tf.int64)
+    (start,) = tf.while_loop(goes_on, following, (first,), maximum_iterations=_MOST_CHUNKS)
+    length, kind = header(start)
+
+    def found() -> tf.Tensor:
+        # Some writers leave the beginning there that JPEG has.
+        exif = tf.strings.substr(padded, start + 8, length)
+        skipped = tf.where(_starts_with(exif, _EXIF), len(_EXIF), 0)
+        return tf.strings.substr(exif, skipped, _HEAD)
+
+    return tf.cond(kind == b"eXIf", found, lambda: "")
 
 
 def _exif_segment(at: Callable[[tf.Tensor, int], tf.Tensor]) -> tf.Tensor:

@@ -22,7 +22,8 @@ RUNS = 5  # of the first image, after all, for the time that it takes
 _LABELS, _PROBABILITIES = "SemanticPredictions", "SemanticProbabilities"
 
 Results = dict[str, np.ndarray]
-# Images to outputs by name, and what the input is: its shape, and whether weights are in 8 bits.
+# Images to outputs by name, and what the network is: the size of its images, whether weights are in
+# 8 bits and, of files that may lack some, the names of its outputs.
 Loaded = tuple[Callable[[np.ndarray], Results], dict[str, Any]]
 _ANY: dict[str, Any] = {"size": None, "int8": False}
 
@@ -67,29 +68,37 @@ def load_frozen(path: str) -> Loaded:
     return lambda images: session.run(fetches, {"ImageTensor:0": images}), _ANY
 
 
-def load_litert(path: str) -> Loaded:
+def load_litert(path: str, threads: int = THREADS) -> Loaded:
     """A LiteRT file."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(path, num_threads=THREADS)
+    interpreter = Interpreter(path, num_threads=threads)
     (image,) = interpreter.get_input_details()
     size = [int(side) for side in image["shape_signature"][1:3]]
     types = {tensor["dtype"] for tensor in interpreter.get_tensor_details()}
     runner = interpreter.get_signature_runner("serving_default")
-    about = {"size": None if -1 in size else size, "int8": np.int8 in types}
+    about = {
+        "size": None if -1 in size else size,
+        "int8": np.int8 in types,
+        "outputs": list(runner.get_output_details()),
+    }
     return lambda images: runner(ImageTensor=images), about
 
 
-def load_onnx(path: str) -> Loaded:
+def load_onnx(path: str, threads: int = THREADS) -> Loaded:
     """An ONNX file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = THREADS
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     size = session.get_inputs()[0].shape[1:3]
-    about = {"size": size if all(isinstance(side, int) for side in size) else None, "int8": False}
+    about = {
+        "size": size if all(isinstance(side, int) for side in size) else None,
+        "int8": False,
+        "outputs": names,
+    }
     return (
         lambda images: dict(zip(names, session.run(names, {"ImageTensor": images}), strict=True)),
         about,

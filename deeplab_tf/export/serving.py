@@ -12,6 +12,7 @@ from deeplab_tf.data.channels import shown_channels
 from deeplab_tf.data.records import scale_values
 from deeplab_tf.export.encoded import decode
 from deeplab_tf.inference import padded_size, predict_logits
+from deeplab_tf.layers import scale_dimension
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.predictors import image_predictor
 
@@ -36,8 +37,8 @@ def serving_function(
     Args:
         model: The network of `card.model`, with its weights.
         card: What the network is, and how images meet it.
-        max_pixels: How many pixels the network may see at once, with the padding: more are an
-            error, InvalidArgumentError where it runs.
+        max_pixels: How many pixels the network may see at once, with the padding and at the largest
+            scale: more are an error, InvalidArgumentError where it runs.
     """
     predictor = image_predictor(model, card.model, card.inference)
     crf = card.inference.crf
@@ -91,11 +92,11 @@ def _files_function(
     options = image_predictor(model, card.model, card.inference).keywords
 
     def fault_of_size(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        pixels = _pixels(height, width, options)
+        pixels, (seen_height, seen_width) = _seen(height, width, options)
         too_large = tf.strings.format(
-            f"{{}}x{{}} (width x height), {{}} pixels with the padding; at most {max_pixels} are "
-            "accepted",
-            (width, height, pixels),
+            f"{{}}x{{}} (width x height), which the network sees at {{}}x{{}}{_at_scale(options)}: "
+            f"{{}} pixels; at most {max_pixels} are accepted",
+            (width, height, seen_width, seen_height, pixels),
         )
         return tf.where(pixels > max_pixels, too_large, "")
 
@@ -128,6 +129,7 @@ def _logits_function(
 ) -> Callable[[tf.Tensor], Outputs]:
     """The network's own output at the images' size, whatever the scales, the flip and the CRF."""
     options = image_predictor(model, card.model, card.inference).keywords
+    options = {**options, "scales": (1.0,)}
     view = {name: options[name] for name in (*_VIEW, "mean_pixel")}
 
     def serve_logits(images: tf.Tensor) -> Outputs:
@@ -165,29 +167,46 @@ def _scaled(images: tf.Tensor, card: ModelCard) -> tf.Tensor:
     return images if info.stores_input else scale_values(images, info.value_range)
 
 
-def _pixels(height: tf.Tensor, width: tf.Tensor, options: Mapping[str, Any]) -> tf.Tensor:
-    """How many pixels an image of this size has, or the network sees of it if more; int64."""
+def _seen(
+    height: tf.Tensor, width: tf.Tensor, options: Mapping[str, Any]
+) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+    """How many pixels an image of this size has, or the network sees of it if more; int64.
+
+    Also the height and width that it sees: with the padding, at the largest scale if that is more.
+    """
     longest = 2**24  # a float32, in which sides are scaled, is exact up to there; more is too large
     sides = [tf.minimum(side, longest) for side in (height, width)]
     padded = padded_size(*sides, **{name: options[name] for name in _VIEW})
-    seen = tf.cast(padded[0], tf.int64) * tf.cast(padded[1], tf.int64)
-    return tf.maximum(seen, tf.minimum(height, 2**31) * tf.minimum(width, 2**31))
+    scale = _largest_scale(options)
+    seen = tuple(tf.cast(scale_dimension(side, scale), tf.int64) for side in padded)
+    own = tf.minimum(height, 2**31) * tf.minimum(width, 2**31)
+    return tf.maximum(seen[0] * seen[1], own), (seen[0], seen[1])
+
+
+def _largest_scale(options: Mapping[str, Any]) -> float:
+    return max(1.0, *options["scales"])
+
+
+def _at_scale(options: Mapping[str, Any]) -> str:
+    scale = _largest_scale(options)
+    return f" at the scale {scale:g}" if scale > 1 else ""
 
 
 def _checked(images: tf.Tensor, options: Mapping[str, Any], *, max_pixels: int) -> tf.Tensor:
-    """The images, if they are neither empty nor, with their padding, too large."""
+    """The images, if they are neither empty nor, as the network sees them, too large."""
     batch, height, width, _ = tf.unstack(tf.shape(images, tf.int64))
-    pixels = batch * _pixels(height, width, options)
+    pixels, seen = _seen(height, width, options)
     sizes = ["batch, height, width:", batch, height, width]
     checks = [
         tf.debugging.Assert(batch * height * width > 0, ["Images without pixels;", *sizes]),
         tf.debugging.Assert(
-            pixels <= max_pixels,
+            batch * pixels <= max_pixels,
             [
-                f"Too many pixels at once, more than the {max_pixels} of "
-                "--export_max_pixels, with the padding:",
-                pixels,
+                f"Too many pixels at once, more than the {max_pixels} of --export_max_pixels:",
+                batch * pixels,
                 *sizes,
+                f"height, width with the padding{_at_scale(options)}:",
+                *seen,
             ],
         ),
     ]

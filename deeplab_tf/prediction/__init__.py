@@ -1,5 +1,6 @@
 """Predictions of image files, videos and cameras, written as files."""
 
+from deeplab_tf.prediction.exported import ExportedNetwork, card_of_export, find_export
 from deeplab_tf.prediction.outputs import OUTPUTS, Style
 from deeplab_tf.prediction.run import (
     PredictionReport,
@@ -10,8 +11,11 @@ from deeplab_tf.prediction.run import (
 
 __all__ = [
     "OUTPUTS",
+    "ExportedNetwork",
     "PredictionReport",
     "Style",
+    "card_of_export",
+    "find_export",
     "find_inputs",
     "predict_inputs",
     "weights_digest",

@@ -16,7 +16,8 @@ from deeplab_tf.data import channels
 from deeplab_tf.image_files import find_images
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.prediction import reading, video
-from deeplab_tf.prediction.files import Work, predict_files
+from deeplab_tf.prediction.exported import SAVED_MODEL, ExportedNetwork
+from deeplab_tf.prediction.files import Read, Work, predict_files
 from deeplab_tf.prediction.folder import LEFT_OUT, PredictionFolder, input_root, output_names
 from deeplab_tf.prediction.network import Predictor, batch_predictor
 from deeplab_tf.prediction.outputs import Style
@@ -112,7 +113,7 @@ def find_inputs(
 
 
 def predict_inputs(
-    model: keras.Model,
+    network: keras.Model | ExportedNetwork,
     card: ModelCard,
     inputs: Inputs,
     *,
@@ -131,7 +132,7 @@ def predict_inputs(
     call goes on where one was stopped.
 
     Args:
-        model: The network of `card.model`, with its weights.
+        network: That of `card.model`, with its weights; or an exported one.
         card: What the network is, and how images meet it.
         inputs: What to predict.
         output_dir: New or empty folder, or one of an earlier call.
@@ -149,9 +150,18 @@ def predict_inputs(
             other settings.
     """
     folder = PredictionFolder(output_dir, outputs)
-    predictor, seams = batch_predictor(
-        model, card, with_probabilities="probabilities" in folder.outputs
+    with_probabilities = "probabilities" in folder.outputs
+    read: Read = functools.partial(
+        reading.read_bounded,
+        info=card.dataset,
+        max_pixels=max_pixels or pixel_limit(card.inference),
+        resized_size=resized_size(card.inference),
     )
+    if isinstance(network, ExportedNetwork):
+        predictor, seams = network.predictor(with_probabilities=with_probabilities), None
+        read = network.reader(read)
+    else:
+        predictor, seams = batch_predictor(network, card, with_probabilities=with_probabilities)
     work = Work(np.zeros(card.dataset.num_classes, np.int64))
     settings = {
         "weights": weights,
@@ -167,12 +177,7 @@ def predict_inputs(
                 [path for path, _ in inputs.images],
                 [name for _, name in inputs.images],
                 predictor,
-                functools.partial(
-                    reading.read_bounded,
-                    info=card.dataset,
-                    max_pixels=max_pixels or pixel_limit(card.inference),
-                    resized_size=resized_size(card.inference),
-                ),
+                read,
                 folder=folder,
                 style=style,
                 work=work,
@@ -202,15 +207,18 @@ def pixel_limit(inference: InferenceConfig) -> int:
     return reading.MAX_PIXELS if inference.tile_size else reading.MAX_PIXELS_WHOLE
 
 
-def weights_digest(checkpoint: str) -> str:
-    """What tells the weights of a checkpoint from others: a hash of its index, which has sums.
+def weights_digest(network: str) -> str:
+    """What tells the weights of a network from others.
+
+    Of a checkpoint, a hash of its index, which has sums; of an export, of the file that holds all.
 
     Args:
-        checkpoint: Its prefix.
+        network: Prefix of a checkpoint, SavedModel folder or exported file.
     """
-    index = f"{checkpoint}.index"
-    file = index if os.path.isfile(index) else checkpoint
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    index, saved_model = f"{network}.index", os.path.join(network, SAVED_MODEL)
+    found = [path for path in (index, saved_model) if os.path.isfile(path)]
+    with open(found[0] if found else network, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _predict_videos(

@@ -38,6 +38,7 @@ class TiledNetwork:
         tile_size: tuple[int, int],
         overlap: int | None = None,
         image_level: str = "exact",
+        seams: Seams | None = None,
         compile_call: Compiler = lambda call: call,
     ) -> None:
         """Plans the tiles.
@@ -51,6 +52,7 @@ class TiledNetwork:
                 squeeze-and-excitation): "exact" takes these means over all tiles beforehand, in one
                 more pass for each mean; "reduced" takes them once of an image that is reduced to
                 the size of a tile; "tile" lets every tile have its own.
+            seams: What counts the disagreements; None for one of its own.
             compile_call: Applied to each function of tensors.
 
         Raises:
@@ -58,7 +60,7 @@ class TiledNetwork:
                 cannot be given from outside.
         """
         self.field = receptive_field(model)
-        self.seams = Seams()
+        self.seams = Seams() if seams is None else seams
         self._axes = [
             tile_axis(size=size, overlap=overlap, field=field, unit=self.field.unit, axis=axis)
             for size, field, axis in zip(

@@ -33,6 +33,20 @@ class Seams:
         self.largest = max(self.largest, float(differences.max()))
         self.total += float(differences.sum())
 
+    def clear(self) -> None:
+        """Forgets all images, before others."""
+        self.count, self.other_label, self.largest, self.total = 0, 0, 0.0, 0.0
+
+    def to_json(self) -> dict[str, int | float | None]:
+        """Returns the figures as a JSON object, None for those of no place."""
+        count = self.count
+        return {
+            "places": count,
+            "largest_difference": self.largest if count else None,
+            "mean_difference": self.total / count if count else None,
+            "other_label": self.other_label / count if count else None,
+        }
+
     def __str__(self) -> str:
         """One line."""
         if not self.count:

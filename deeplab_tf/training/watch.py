@@ -14,6 +14,7 @@ from deeplab_tf.evaluation.metrics import SegmentationScores
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.predictors import label_predictor
 from deeplab_tf.training.best import FOLDER
+from deeplab_tf.training.early_stop import forget_stopped_early, note_stopped_early
 from deeplab_tf.training.ema import WeightAverage
 from deeplab_tf.training.history import History
 from deeplab_tf.training.summaries import Summaries
@@ -92,7 +93,10 @@ class Watch:
         """
         if step and self.is_due(step) and not self._history.has_validation(step):
             self._validate(step)
-        return self._gets_no_better()
+        ends = self._gets_no_better()
+        if self._logdir is not None and not ends:
+            forget_stopped_early(self._logdir)
+        return ends
 
     def log(self, step: int, curves: dict[str, float]) -> None:
         """Adds a step to the curves, if it is one of those that are."""
@@ -113,10 +117,11 @@ class Watch:
         return self._gets_no_better()
 
     def end(self, step: int, *, early: bool) -> None:
-        """Draws the curves, and says why a run ended before its last step."""
+        """Draws the curves, and says why a run ended before its last step, to an eval.py, too."""
         self._draw_curves()
         best = self._history.best
         if early and best is not None and self._logdir is not None:
+            note_stopped_early(self._logdir, step)
             tqdm.write(
                 f"Stopped early after step {step}: none of the last "
                 f"{self._history.validations_since_best} validations was better than that of step "

@@ -1,5 +1,6 @@
 """Whatever a client sends: a right answer or a clear error, for each file of a batch by itself."""
 
+import dataclasses
 import io
 import resource
 import struct
@@ -10,7 +11,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from tests.test_export import noise_images
+from deeplab_tf.export import export_saved_model
+from deeplab_tf.export.encoded import decode
+from deeplab_tf.prediction.reading import read_bounded
+from tests.test_export import CARD, noise_images
 
 from .test_signatures import file_of, opened
 
@@ -85,8 +89,8 @@ def test_each_file_of_a_batch_by_itself(encoded, labels):
 def test_how_much_is_too_much_is_said(encoded):
     _, (error,) = encoded([with_png_size(60000, 60000)])
     assert error == (
-        "60000x60000 (width x height), 3600120001 pixels with the padding; at most 1048576 are "
-        "accepted"
+        "60000x60000 (width x height), which the network sees at 60001x60001: 3600120001 pixels; "
+        "at most 1048576 are accepted"
     )
 
 
@@ -102,7 +106,8 @@ def test_damage_anywhere(encoded):
     """Every file gives a mask of its size or an error, and none takes the batch with it."""
     rng = np.random.default_rng(0)
     files = []
-    for good in (PNG, JPEG, jpeg_with_orientation(6, "little")):
+    turned = jpeg_with_orientation(6, "little"), png_with_orientation(6)
+    for good in (PNG, JPEG, *turned):
         for _ in range(60):
             bad = np.frombuffer(good, np.uint8).copy()
             places = rng.integers(0, min(len(bad), rng.choice([40, 200, len(bad)])), 3)
@@ -170,6 +175,16 @@ def jpeg_with_orientation(orientation, order="big", first=b"", fields=()):
     return JPEG[:2] + first + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + JPEG[2:]
 
 
+def png_with_orientation(orientation, order="big", *, at_end=False, jpeg_like=False):
+    """A PNG with EXIF by hand, before its pixels or behind them."""
+    exif = jpeg_with_orientation(orientation, order)[12 : -len(JPEG) + 2]
+    exif = (b"Exif\x00\x00" if jpeg_like else b"") + exif
+    chunk = b"eXIf" + exif
+    chunk = struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    place = len(PNG) - 12 if at_end else 33
+    return PNG[:place] + chunk + PNG[place:]
+
+
 def assert_shown_upright(encoded, labels, file):
     stored = tf.io.decode_image(file, channels=3, expand_animations=False).numpy()
     orientation = Image.open(io.BytesIO(file)).getexif().get(0x0112, 1)
@@ -183,8 +198,48 @@ def assert_shown_upright(encoded, labels, file):
 
 @pytest.mark.parametrize("order", ["big", "little"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_is_applied(encoded, labels, orientation, order):
-    assert_shown_upright(encoded, labels, jpeg_with_orientation(orientation, order))
+@pytest.mark.parametrize("turned", [jpeg_with_orientation, png_with_orientation])
+def test_exif_is_applied(encoded, labels, turned, orientation, order):
+    assert_shown_upright(encoded, labels, turned(orientation, order))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        png_with_orientation(6, at_end=True),
+        png_with_orientation(8, "little", jpeg_like=True),
+        file_of(GOOD, "PNG", exif=jpeg_with_orientation(5)[6 : -len(JPEG) + 2]),
+    ],
+    ids=["behind the pixels", "as in a JPEG", "by Pillow"],
+)
+def test_exif_of_png_wherever_it_is(encoded, labels, file):
+    assert Image.open(io.BytesIO(file)).getexif()[0x0112] > 1
+    assert_shown_upright(encoded, labels, file)
+
+
+@pytest.mark.parametrize(
+    ("turned", "tolerance"), [(jpeg_with_orientation, 2), (png_with_orientation, 0)]
+)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_predict_reads_what_the_export_sees(tmp_path, turned, tolerance, orientation):
+    """predict.py's reader turns the same files in the same way; decoders of JPEG are not alike."""
+    (tmp_path / "image").write_bytes(turned(orientation))
+    image = read_bounded(tmp_path / "image", info=CARD.dataset)
+    seen, fault = decode(
+        tf.constant(turned(orientation)),
+        channels=3,
+        bit_depth=8,
+        fault_of_size=lambda height, width: tf.constant(""),
+    )
+    assert fault == "" and seen.shape == image.shape
+    assert np.abs(seen.numpy().astype(float) - image).mean() <= tolerance
+
+
+def test_damaged_chunks_are_no_exif(encoded, labels):
+    for chunk in (b"\xff\xff\xff\xffeXIf", b"\x00\x00\x00\x02eXIfMM", b"\x00\x00\x00\x00eXIf"):
+        masks, errors = encoded([PNG[:33] + chunk + PNG[33:], PNG])
+        assert (errors[0] == "") == (masks[0] != b"")
+        np.testing.assert_array_equal(opened(masks[1]), labels(GOOD))
 
 
 def test_exif_as_pillow_writes_it_and_after_other_segments(encoded, labels):
@@ -251,3 +306,45 @@ def test_other_types_and_ranks_in_a_tf1_session(exported):
             with pytest.raises((TypeError, ValueError, tf.errors.InvalidArgumentError)):
                 session.run(fetch, {name: OTHERS[kind]})
         assert session.run(fetch, {name: GOOD[None]}).shape == (1, 50, 31)
+
+
+# --- The largest scale ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scaled(seasoned, tmp_path_factory):
+    """An export that sees images at several scales, of which 1.5 is the largest."""
+    inference = dataclasses.replace(CARD.inference, eval_scales=(0.5, 1.5, 1.0))
+    folder = tmp_path_factory.mktemp("scaled") / "1"
+    # 49 x 65 pixels become 73 x 97.
+    card = dataclasses.replace(CARD, inference=inference)
+    export_saved_model(seasoned, card, export_path=folder, max_pixels=73 * 97)
+    return tf.saved_model.load(str(folder)).signatures
+
+
+def test_the_largest_scale_counts(scaled):
+    for name in ("serving_default", "labels"):
+        scaled[name](ImageTensor=tf.constant(noise_images(1, 49, 65)))
+        for shape in ((1, 49, 66), (2, 49, 65)):
+            with pytest.raises(tf.errors.InvalidArgumentError) as error:
+                scaled[name](ImageTensor=tf.constant(noise_images(*shape)))
+            assert "more than the 7081 of --export_max_pixels" in error.value.message
+            width = 97 if shape[2] == 65 else 121
+            words = f"height, width with the padding at the scale 1.5:] [73] [{width}]"
+            assert words in error.value.message
+
+
+def test_logits_are_of_one_scale(scaled):
+    scaled["logits"](ImageTensor=tf.constant(noise_images(1, 65, 96)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Too many pixels"):
+        scaled["logits"](ImageTensor=tf.constant(noise_images(1, 81, 97)))
+
+
+def test_files_are_refused_by_the_largest_scale(scaled):
+    files = [file_of(noise_images(1, *size)[0]) for size in ((49, 65), (49, 66))]
+    outputs = scaled["encoded"](image_bytes=tf.constant(files))
+    assert [bool(mask) for mask in outputs["mask_bytes"].numpy()] == [True, False]
+    assert outputs["error"].numpy()[1].decode() == (
+        "66x49 (width x height), which the network sees at 121x73 at the scale 1.5: 8833 pixels; "
+        "at most 7081 are accepted"
+    )

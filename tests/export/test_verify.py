@@ -201,7 +201,9 @@ def test_readers_have_nothing_of_this_package(exports):
     command = [sys.executable, "-I", "-c", code, reader_script.__file__]
     command += ["litert", exports / "model.tflite", "describe"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(ended.stdout) == {"size": list(SIZE), "int8": False}
+    about = json.loads(ended.stdout)
+    assert (about["size"], about["int8"]) == (list(SIZE), False)
+    assert sorted(about["outputs"]) == ["SemanticPredictions", "SemanticProbabilities"]
 
 
 def test_evaluation_sees_stored_values(model):

@@ -44,6 +44,9 @@ def evaluate() -> None:
                 scores = _score(network, card, info, split, sound, measures)
                 result = _result(checkpoint, card, info, split, sound, scores)
                 print(scores.table(info.class_names))
+                if card.inference.tile_size is not None:
+                    result["seams"] = network.seams.to_json()
+                    print(f"\n{network.seams}")
                 _write(logdir, split, scores, result, info)
                 if inputs.watching():
                     log = log or _Log(logdir, split, checkpoint)
@@ -56,9 +59,12 @@ class _Network:
     """A network and how it predicts, built once for all checkpoints of a run."""
 
     def __init__(self, measures: "Measures") -> None:
+        from deeplab_tf.tiling import Seams
+
         self._full = measures.calibration
         self._built: tuple[Any, Any] | None = None
         self._model: Any = None
+        self.seams = Seams()
         self.predict: Any = None
 
     def load(self, checkpoint: str, info: DatasetInfo) -> ModelCard | None:
@@ -86,9 +92,13 @@ class _Network:
             return card
         self._model = inputs.load_model(card, checkpoint)
         if self._full:
-            self.predict = predictors.full_predictor(self._model, *what, resize=False)
+            self.predict = predictors.full_predictor(
+                self._model, *what, resize=False, seams=self.seams
+            )
         else:
-            predict_labels = predictors.label_predictor(self._model, *what, resize=False)
+            predict_labels = predictors.label_predictor(
+                self._model, *what, resize=False, seams=self.seams
+            )
             self.predict = lambda image: (predict_labels(image), None)
         self._built = what
         return card
@@ -137,6 +147,7 @@ def _score(
 ) -> "SplitScores":
     from deeplab_tf.evaluation.split_scores import measure_split
 
+    network.seams.clear()
     return measure_split(
         network.predict,
         inputs.examples(info, split, card.inference, sound=sound),

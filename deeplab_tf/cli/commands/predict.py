@@ -5,9 +5,10 @@ from typing import Any
 from absl import flags
 
 from deeplab_tf.cli import cards, inputs
-from deeplab_tf.cli.flag_table import given
+from deeplab_tf.cli.flag_table import SETTLED_BY_EXPORT, given
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.data.known_datasets import CITYSCAPES_LABEL_IDS
+from deeplab_tf.model_card import ModelCard
 
 FLAGS = flags.FLAGS
 
@@ -22,19 +23,24 @@ def predict() -> None:
         if given(name) and value < 1:
             raise ValueError(f"--{name}={value}: expected 1 or more.")
     megapixels = FLAGS.max_megapixels
-    checkpoint = inputs.located(FLAGS.checkpoint_dir)
-    card = cards.card_of(checkpoint, FLAGS.checkpoint_dir, crop_flag="crop_size")
+    export = prediction.find_export(FLAGS.checkpoint_dir)
+    path = export or inputs.located(FLAGS.checkpoint_dir)
+    card = (
+        _card_of_export(path)
+        if export
+        else cards.card_of(path, FLAGS.checkpoint_dir, crop_flag="crop_size")
+    )
     # Bad input is found before the network is built.
     found = prediction.find_inputs(FLAGS.input, card=card, output_dir=FLAGS.output_dir)
     colors = tuple(tuple(map(int, color)) for color in inputs.palette(card.dataset))
     style = prediction.Style(colors, _ids(card.dataset))
     report = prediction.predict_inputs(
-        inputs.load_model(card, checkpoint),
+        prediction.ExportedNetwork(card, path) if export else inputs.load_model(card, path),
         card,
         found,
         output_dir=FLAGS.output_dir,
         outputs=outputs,
-        weights=prediction.weights_digest(checkpoint),
+        weights=prediction.weights_digest(path),
         style=style,
         batch_size=FLAGS.batch_size,
         skip_corrupt=FLAGS.skip_corrupt,
@@ -43,6 +49,19 @@ def predict() -> None:
     )
     print(report)
     print(f"Written to {FLAGS.output_dir}: {', '.join(outputs)}.")
+
+
+def _card_of_export(path: str) -> ModelCard:
+    """Its card; ValueError for a flag that would change what is in it."""
+    from deeplab_tf import prediction
+
+    for flag in SETTLED_BY_EXPORT:
+        if given(flag.name):
+            raise ValueError(
+                f"--{flag.name} has no effect on {path}: how an exported network meets images was "
+                "settled by export_model.py. Leave the flag out, or name the checkpoint."
+            )
+    return prediction.card_of_export(path)
 
 
 def _outputs() -> tuple[str, ...]:

@@ -51,6 +51,7 @@ def _visualize_inputs() -> None:
 def _visualize_predictions() -> None:
     """Predictions on a split of records, or on plain image files."""
     from deeplab_tf import predictors
+    from deeplab_tf.tiling import Seams
     from deeplab_tf.visualization.run import visualize_predictions
 
     if (FLAGS.images is None) == (FLAGS.dataset_dir is None):
@@ -70,8 +71,13 @@ def _visualize_predictions() -> None:
     else:
         examples = inputs.examples(info, split, card.inference, sound=sound)
         total = sound.count if sound else info.splits[split]
+    seams = Seams()
     predict_labels = predictors.label_predictor(
-        inputs.load_model(card, checkpoint), card.model, card.inference, resize=info is None
+        inputs.load_model(card, checkpoint),
+        card.model,
+        card.inference,
+        resize=info is None,
+        seams=seams,
     )
     summary = visualize_predictions(
         examples,
@@ -85,3 +91,5 @@ def _visualize_predictions() -> None:
         total=total,
     )
     print(summary)
+    if card.inference.tile_size is not None:
+        print(seams)
