@@ -1,6 +1,6 @@
-"""A short training run in a process of its own, for tests of strategies.
+"""Short training runs, one after the other, in a process of their own, for tests of strategies.
 
-    python -m tests.distributed_run '{"strategy": "mirrored", "devices": 2, ...}'
+    python -m tests.distributed_run '{"strategy": "mirrored", "devices": 2, "runs": [{...}]}'
 
 The network is a small one: in a deep one, float32 alone tells two runs apart after a few steps, if
 only the images of a batch change places.
@@ -24,7 +24,7 @@ from tests import tiny_run
 class RecordingStep(TrainStep):
     """Notes the losses; may wait before each step, so that there is time to interfere."""
 
-    losses: list[float] = []  # noqa: RUF012 - of the one run of this process
+    losses: list[float] = []  # noqa: RUF012 - of the run that this process is at
     seconds = 0.0
 
     def __call__(self, parts, vote=0.0):
@@ -56,30 +56,34 @@ def script_validations(wrong):
     validation.split_confusion = split_confusion
 
 
-def main(
+def main(*, runs, strategy="one_device", devices=None, seconds=0.0):
+    strategy = distribution.build_strategy(strategy, num_devices=devices)
+    RecordingStep.seconds = seconds
+    training.TrainStep = RecordingStep
+    for options in runs:
+        RecordingStep.losses.clear()
+        train(strategy, **options)
+
+
+def train(
+    strategy,
     *,
     data,
     logdir,
     losses,
-    strategy="one_device",
-    devices=None,
-    seconds=0.0,
     save=0,
     steps=20,
     small=True,
     val_interval=10,
     wrong=None,
     patience=0,
-    **train,
+    **settings,
 ):
-    strategy = distribution.build_strategy(strategy, num_devices=devices)
-    RecordingStep.seconds = seconds
-    training.TrainStep = RecordingStep
     if small:
         training.build_deeplab = build_small_network
     if wrong is not None:
         script_validations(wrong)
-    card = tiny_run.card(training_number_of_steps=steps, base_learning_rate=0.02, **train)
+    card = tiny_run.card(training_number_of_steps=steps, base_learning_rate=0.02, **settings)
     training.train(
         card,
         dataset_dir=data,

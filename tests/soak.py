@@ -33,7 +33,7 @@ def start(place: Path, name: str, steps: int) -> subprocess.Popen:
         "steps": steps,
         "small": False,
     }
-    command = [sys.executable, "-m", "tests.distributed_run", json.dumps(options)]
+    command = [sys.executable, "-m", "tests.distributed_run", json.dumps({"runs": [options]})]
     with (place / f"{name}.log").open("a") as log:
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 

@@ -51,8 +51,14 @@ class Finished(NamedTuple):
     err: str
 
 
-def run(script, *arguments):
-    """Runs a script in this process: importing TensorFlow would take most of the time."""
+def run(script, *arguments, call=None):
+    """Runs a script in this process: importing TensorFlow would take most of the time.
+
+    Args:
+        script: Its name, which has a command of deeplab_tf.cli unless there is a `call`.
+        arguments: After its name.
+        call: In place of that command.
+    """
     app.define_help_flags()
     known = set(flags.FLAGS)
     out, err = io.StringIO(), io.StringIO()
@@ -64,7 +70,7 @@ def run(script, *arguments):
     ):
         patch.setattr(sys, "argv", [script, *arguments])
         try:
-            cli.run(SCRIPTS[script], script)
+            call() if call else cli.run(SCRIPTS[script], script)
         finally:
             for flag in set(flags.FLAGS) - known:
                 delattr(flags.FLAGS, flag)

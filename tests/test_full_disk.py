@@ -180,6 +180,7 @@ def train(dataset_dir):
     def run(logdir):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "build_deeplab", build_small_network)
+            tiny_run.draw_no_plots(patch)
             training.train(
                 tiny_run.card(training_number_of_steps=4),
                 dataset_dir=dataset_dir,

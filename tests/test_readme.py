@@ -1,15 +1,16 @@
 """The README's commands, run as they stand: on a small folder of images, and for fewer steps."""
 
-import os
 import re
+import runpy
 import shlex
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.test_cli import run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,8 +22,11 @@ SHORTER = {
 }
 
 
-def test_the_commands_for_your_own_images(tmp_path):
-    """From a folder of images and masks to a SavedModel, one command after the other."""
+def test_the_commands_for_your_own_images(tmp_path, monkeypatch):
+    """From a folder of images and masks to a SavedModel, one script after the other.
+
+    All in this process: importing TensorFlow would take most of the time.
+    """
     rng = np.random.default_rng(0)
     for folder in ("images", "masks"):
         (tmp_path / "my" / folder).mkdir(parents=True)
@@ -37,19 +41,18 @@ def test_the_commands_for_your_own_images(tmp_path):
     for full, shorter in SHORTER.items():
         assert full in commands
         commands = commands.replace(full, shorter)
+    monkeypatch.chdir(tmp_path)
     for command in filter(None, commands.splitlines()):
         python, *arguments = shlex.split(command)
         assert python == "python"
-        if arguments[0] != "-m":
-            arguments[0] = str(ROOT / arguments[0])
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
+        if arguments[0] == "-m":
+            _, script, *arguments = arguments
+            start = partial(runpy.run_module, script, run_name="__main__")
+        else:
+            script, *arguments = arguments
+            start = partial(runpy.run_path, str(ROOT / script), run_name="__main__")
+        done = run(script, *arguments, call=start)
+        assert done.code == 0, f"{command}\n{done.err[-2000:]}"
     assert (tmp_path / "my/model/saved_model.pb").is_file()
     assert len(list((tmp_path / "my/predictions/mask").glob("*.png"))) == 10
 

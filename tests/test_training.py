@@ -67,6 +67,7 @@ def small_network(monkeypatch):
         return keras.Model(images, logits)
 
     monkeypatch.setattr(training, "build_deeplab", build)
+    tiny_run.draw_no_plots(monkeypatch)
 
 
 def interrupted_after(step_number):

@@ -34,6 +34,7 @@ def dataset_dir(tmp_path_factory):
 def train(dataset_dir, monkeypatch):
     """A function that trains a network that costs nothing, with validation."""
     monkeypatch.setattr(training, "build_deeplab", build_small_network)
+    tiny_run.draw_no_plots(monkeypatch)
 
     def run(logdir, *, options=None, steps=6, **train):
         card = tiny_run.card(training_number_of_steps=steps, **train)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from PIL import Image
 
@@ -13,6 +14,7 @@ from deeplab_tf.data import records
 from deeplab_tf.data.dataset_info import DatasetInfo
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.training.step import StepResult
+from deeplab_tf.visualization import plots
 from tests import golden_cases
 
 INFO = DatasetInfo(
@@ -65,6 +67,11 @@ class NoStep:
 
     def __call__(self, batch: object, vote: float = 0.0) -> StepResult:
         return StepResult(tf.constant(0.0), tf.zeros([0]), tf.constant(vote))
+
+
+def draw_no_plots(patch: pytest.MonkeyPatch) -> None:
+    """Makes plots without rendering them, which takes a third of the time of a short run."""
+    patch.setattr(plots, "_png", lambda figure: png(np.zeros((1, 1), np.uint8)))
 
 
 def scene(*seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ from deeplab_tf.pretrain.scores import HitCounter, in_top
 from deeplab_tf.pretrain.step import ClassifierStep
 from deeplab_tf.training.history import History
 from deeplab_tf.training.optimizers import MomentumOptimizer
+from tests import tiny_run
 from tests.pretrain import runs, shapes
 from tests.test_cli import SCRIPTS, succeed
 from tests.test_cli import run as run_script
@@ -179,6 +180,7 @@ def test_top_5_is_that_of_sorted_scores():
 @pytest.fixture
 def small_network(monkeypatch):
     monkeypatch.setattr(run, "build_classifier", runs.small_classifier)
+    tiny_run.draw_no_plots(monkeypatch)
 
 
 def variables(logdir):
@@ -252,8 +254,8 @@ def test_a_run_goes_on_bit_for_bit(sources, tmp_path, monkeypatch, capsys, how):
     }
 
 
-@pytest.mark.usefixtures("small_network")
-def test_what_a_run_writes(sources, tmp_path):
+def test_what_a_run_writes(sources, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "build_classifier", runs.small_classifier)
     pretrain(sources, tmp_path, options={"val_interval_epochs": 2.0})
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     steps = [row for row in rows if "loss" in row]
