@@ -49,7 +49,7 @@ def export_saved_model(
         card: What the network is, and how images meet it.
         export_path: Folder to write; it appears complete or not at all.
         dtype: What weights are kept, and features computed, in: bfloat16 is for GPUs and TPUs.
-        max_pixels: How many pixels, with the padding, the network may see at once.
+        max_pixels: How many pixels the network may see at once, padding and scales included.
         warmup: Whether to add requests that TensorFlow Serving runs before it serves.
 
     Raises:
