@@ -82,7 +82,7 @@ fuzz: $(INSTALLED)  ## try thousands of damaged images, masks, tables and record
 PEER_PYTHON ?= $(PY)
 KERAS_HUB_PYTHON ?= $(PY)
 
-bench: $(INSTALLED)  ## measure against the peers that are installed (15 minutes)
+bench: $(INSTALLED)  ## measure against the peers that are installed (10 minutes)
 	$(PY) -m benchmarks --peer_python=$(PEER_PYTHON) --keras_hub_python=$(KERAS_HUB_PYTHON)
 
 check: $(INSTALLED)  ## formatting, lint, types, then the tests: run before every commit

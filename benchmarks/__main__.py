@@ -3,7 +3,7 @@
     make bench PEER_PYTHON=/path/to/python KERAS_HUB_PYTHON=/path/to/python
 
 The Pythons have what is measured against: torch, segmentation-models-pytorch, onnx, onnxruntime and
-torchmetrics; keras_hub. A peer that is not there costs its rows. It takes about 15 minutes, on a
+torchmetrics; keras_hub. A peer that is not there costs its rows. It takes about 10 minutes, on a
 machine that has nothing else to do.
 """
 
@@ -27,7 +27,7 @@ def main() -> None:
     smp = start(options.peer_python, "torch_peer.py")
     keras_hub = start(options.keras_hub_python, "keras_hub_peer.py", str(inference.PEER_SIZE))
     rows: list[Comparison] = []
-    rows += inference.comparisons(inference.NETWORKS, smp, keras_hub, turns=5)
+    rows += inference.comparisons(inference.NETWORKS, smp, keras_hub, turns=8)
     if smp is not None:
         rows += training_step.comparisons(smp, turns=4)
     for peer in filter(None, (smp, keras_hub)):

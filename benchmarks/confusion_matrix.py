@@ -30,7 +30,7 @@ from deeplab_tf.evaluation.metrics import confusion_matrix, scores_from_confusio
 
 CLASSES, IGNORE = 21, 255
 HEIGHT, WIDTH = 375, 500
-IMAGES, ROUNDS = 32, 11
+IMAGES, ROUNDS = 32, 31
 OURS, TORCHMETRICS = "deeplab_tf.evaluation.metrics.confusion_matrix", "torchmetrics JaccardIndex"
 
 Pair = tuple[np.ndarray, np.ndarray]

@@ -220,7 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures exported networks against others.")
     parser.add_argument("--peer_python", default=sys.executable, help="Python that has smp.")
     parser.add_argument("--keras_hub_python", default=sys.executable, help="Python with keras_hub.")
-    parser.add_argument("--turns", type=int, default=5, help="Turns of seven calls each.")
+    parser.add_argument("--turns", type=int, default=8, help="Turns of seven calls each.")
     parser.add_argument("--only", choices=[x.model_variant for x in NETWORKS], help="A network.")
     options = parser.parse_args()
     smp = start(options.peer_python, "torch_peer.py")
