@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import onnxruntime
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
@@ -48,6 +48,7 @@ from deeplab_tf import build_deeplab
 from deeplab_tf.export import export_saved_model
 from deeplab_tf.export.litert import export_litert
 from deeplab_tf.export.onnx import export_onnx
+from deeplab_tf.export.reader import load_onnx
 
 SIZE, PEER_SIZE = 513, 512
 WARM_UP, CALLS = 10, 7  # calls in a turn
@@ -131,12 +132,6 @@ def with_statistics(model: keras.Model, rng: np.random.Generator) -> keras.Model
     return model
 
 
-def onnx(path: Path, image: np.ndarray) -> Callable[[], Any]:
-    """Calls an ONNX file by ONNX Runtime."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"ImageTensor": image})
-
-
 def our_timers(network: Network, folder: Path, wanted: set[str]) -> dict[str, Timer]:
     """Exports a network in the forms that are wanted."""
     card = card_of(network, size=SIZE)
@@ -163,7 +158,8 @@ def our_timers(network: Network, folder: Path, wanted: set[str]) -> dict[str, Ti
     if "ONNX" in wanted:
         path = folder / "model.onnx"
         export_onnx(model, card, export_path=path, size=(SIZE, SIZE), probabilities=False)
-        timers["ONNX"] = timer(onnx(path, image))
+        call, _ = load_onnx(str(path), threads=os.cpu_count())
+        timers["ONNX"] = timer(partial(call, image))
     return timers
 
 

@@ -20,7 +20,7 @@ from deeplab_tf import InferenceConfig, build_deeplab, weights
 from deeplab_tf.data.images import read_rgb
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.predictors import probability_predictor, tiled_predictor
-from deeplab_tf.tiling import receptive_field
+from deeplab_tf.tiling import Seams, receptive_field
 
 ROWS, COLUMNS = 3, 4
 TILE = (1025, 1025)
@@ -63,7 +63,8 @@ def main() -> None:
     print("| overlap | image level | largest | mean | labels | largest | mean | labels | time |")
     for overlap, level in CASES:
         inference = InferenceConfig(tile_size=TILE, tile_overlap=overlap, tile_image_level=level)
-        predict, seams = tiled_predictor(model, config, inference)
+        seams = Seams()
+        predict = tiled_predictor(model, config, inference, seams=seams)
         probabilities = predict(image).probabilities
         start = time.perf_counter()
         predict(image)

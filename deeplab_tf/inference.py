@@ -120,6 +120,15 @@ def padded_size(
     )
 
 
+def pad_images(images: Any, bottom: Any, right: Any, *, color: Sequence[float]) -> Any:
+    """Float images, [b, h, w, c], with so many rows and columns more of a colour, [c]."""
+    padding = [[0, 0], [0, bottom], [0, right], [0, 0]]
+    if len(set(color)) == 1:
+        return ops.pad(images, padding, constant_values=color[0])
+    offset = ops.convert_to_tensor(color, "float32")
+    return ops.pad(images - offset, padding) + offset
+
+
 def predict_probabilities(
     model: keras.Model, images: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
 ) -> Any:
@@ -179,11 +188,7 @@ def _padded(
     least_height, least_width = crop_size or (1, 1)
     bottom = _padding(height, least_height, output_stride)
     right = _padding(width, least_width, output_stride)
-    padding = [[0, 0], [0, bottom], [0, right], [0, 0]]
-    if len(set(mean_pixel)) == 1:
-        return ops.pad(images, padding, constant_values=mean_pixel[0]), (height, width)
-    mean = ops.convert_to_tensor(mean_pixel, "float32")
-    return ops.pad(images - mean, padding) + mean, (height, width)
+    return pad_images(images, bottom, right, color=mean_pixel), (height, width)
 
 
 def _predict_once(model: keras.Model, images: Any, *, upsampled_logits: bool) -> Prediction:

@@ -47,12 +47,11 @@ def tiled_predictor(
     *,
     resize: bool = True,
     seams: Seams | None = None,
-) -> tuple[Callable[..., TiledPrediction], Seams]:
-    """A function from an image, [h, w, c], to its prediction tile by tile; and its tiles' seams.
+) -> Callable[..., TiledPrediction]:
+    """A function from an image, [h, w, c], to its prediction tile by tile.
 
-    It also takes `with_probabilities`, see `tiling.predict_tiled`; the seams grow with every call.
-    Arguments are those of `image_predictor`, with a `tile_size`; `seams` are those to go on with,
-    None for new ones.
+    It also takes `with_probabilities`, see `tiling.predict_tiled`. Arguments are those of
+    `image_predictor`, with a `tile_size`; `seams`, if they are given, grow with every call.
     """
     assert inference.tile_size is not None
     network = TiledNetwork(
@@ -64,7 +63,7 @@ def tiled_predictor(
         compile_call=lambda call: tf.function(call, reduce_retracing=True),
     )
     options = prediction_options(config, inference, resize=resize)
-    return functools.partial(predict_tiled, network, **options), network.seams
+    return functools.partial(predict_tiled, network, **options)
 
 
 def prediction_options(
@@ -126,7 +125,7 @@ def label_predictor(
         refine = _refined_predictor(model, config, inference, resize=resize, seams=seams)
         return lambda image: refine(image).argmax(axis=-1).astype(np.int32)
     if inference.tile_size is not None:
-        tiled, _ = tiled_predictor(model, config, inference, resize=resize, seams=seams)
+        tiled = tiled_predictor(model, config, inference, resize=resize, seams=seams)
         return lambda image: tiled(image, with_probabilities=False).labels
     predictor = image_predictor(model, config, inference, resize=resize)
     return _compiled(lambda images: predictor(images).labels, config.input_channels)
@@ -146,7 +145,7 @@ def probability_predictor(
     `label_predictor`.
     """
     if inference.tile_size is not None:
-        tiled, _ = tiled_predictor(model, config, inference, resize=resize, seams=seams)
+        tiled = tiled_predictor(model, config, inference, resize=resize, seams=seams)
         return lambda image: np.asarray(tiled(image).probabilities)
     predictor = image_predictor(model, config, inference, resize=resize)
     return _compiled(lambda images: predictor(images).probabilities, config.input_channels)
@@ -175,7 +174,7 @@ def full_predictor(
 
         return predict_refined
     if inference.tile_size is not None:
-        tiled, _ = tiled_predictor(model, config, inference, resize=resize, seams=seams)
+        tiled = tiled_predictor(model, config, inference, resize=resize, seams=seams)
 
         def predict_tiles(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             labels, probabilities = tiled(image)

@@ -1,10 +1,13 @@
 """What exported networks share: how they are copied, and layers in TensorFlow's own operations."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
+
+from deeplab_tf.layers import ResizeLike, scale_dimension
 
 
 def cloned(
@@ -48,3 +51,16 @@ class NativeConv2D(layers.Conv2D):
             dilations=self.dilation_rate,
         )
         return activated(self, outputs)
+
+
+class NativeResizeLike(ResizeLike):
+    """By TensorFlow's own operation."""
+
+    def call(self, x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+        height, width = (scale_dimension(side, self.scale) for side in ops.shape(like)[1:3])
+        return tf.cast(resize_aligned(x, height, width), x.dtype)
+
+
+def resize_aligned(x: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
+    """`layers.resize_bilinear` in one operation, which returns float32 only."""
+    return tf.raw_ops.ResizeBilinear(images=x, size=(height, width), align_corners=True)

@@ -10,9 +10,9 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from deeplab_tf.config import ModelConfig
 from deeplab_tf.deeplab import build_deeplab
-from deeplab_tf.export.native import NativeConv2D, activated, cloned, copy_weights
+from deeplab_tf.export.native import NativeConv2D, NativeResizeLike, activated, cloned, copy_weights
 from deeplab_tf.folding import fold_batch_norm
-from deeplab_tf.layers import DepthwiseConv2D, Logits, ResizeLike, scale_dimension
+from deeplab_tf.layers import DepthwiseConv2D, Logits, ResizeLike
 from deeplab_tf.precision import dtype_policy
 
 DType = Literal["float32", "bfloat16"]
@@ -61,7 +61,7 @@ def frozen_network(network: keras.Model) -> keras.Model:
         images
     )
     logits = Logits(network.get_layer("logits").stride, name="logits")(logits)
-    upsampled = _ResizeLike(dtype="float32", name="upsampled_logits")(logits, images)
+    upsampled = NativeResizeLike(dtype="float32", name="upsampled_logits")(logits, images)
     return keras.Model(images, upsampled, name=network.name)
 
 
@@ -113,13 +113,6 @@ class _RectifiedSum(layers.Activation):
         return tf.minimum(rectified, 6) if self.activation is keras.activations.relu6 else rectified
 
 
-class _ResizeLike(ResizeLike):
-    def call(self, x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-        size = tuple(scale_dimension(side, self.scale) for side in ops.shape(like)[1:3])
-        resized = tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)
-        return tf.cast(resized, x.dtype)  # the operation returns float32 only
-
-
 class _Frozen(layers.Layer):
     """Images to logits by a function that holds its weights."""
 
@@ -140,7 +133,7 @@ _FUSIBLE: dict[type[layers.Layer], type[layers.Layer]] = {
     layers.Conv2D: NativeConv2D,
     DepthwiseConv2D: _DepthwiseConv2D,
     layers.SeparableConv2D: _SeparableConv2D,
-    ResizeLike: _ResizeLike,
+    ResizeLike: NativeResizeLike,
 }
 
 

@@ -13,16 +13,21 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from deeplab_tf.data.records import scale_values
-from deeplab_tf.export.native import NativeConv2D, activated, cloned
+from deeplab_tf.export.native import (
+    NativeConv2D,
+    NativeResizeLike,
+    activated,
+    cloned,
+    resize_aligned,
+)
 from deeplab_tf.export.serving import images_spec
 from deeplab_tf.folding import fold_batch_norm
-from deeplab_tf.inference import predict_probabilities
+from deeplab_tf.inference import pad_images, predict_probabilities
 from deeplab_tf.layers import (
     DepthwiseConv2D,
     ResizeLike,
     resize_bilinear,
     resize_nearest,
-    scale_dimension,
 )
 from deeplab_tf.model_card import ModelCard
 from deeplab_tf.predictors import image_predictor
@@ -123,7 +128,7 @@ def _predict(
             scores = tf.nn.softmax(scores)
         if not upsampled_logits:
             labels = resize_nearest(labels, *_sides(padded))
-            scores = _resize(scores, *_sides(padded))
+            scores = resize_aligned(scores, *_sides(padded))
     if padded is not images:
         labels, scores = labels[:, :height, :width], scores[:, :height, :width]
     if resized_size is not None:
@@ -142,11 +147,7 @@ def _pad(
     )
     if isinstance(bottom, int) and isinstance(right, int) and bottom == right == 0:
         return images
-    padding = [[0, 0], [0, bottom], [0, right], [0, 0]]
-    if len(set(color)) == 1:
-        return tf.pad(images, padding, constant_values=color[0])
-    mean = tf.constant(color, tf.float32)
-    return tf.pad(images - mean, padding) + mean
+    return pad_images(images, bottom, right, color=color)
 
 
 def _padding(side: Any, least: int, output_stride: int) -> Any:
@@ -196,12 +197,6 @@ class _Rescaling(keras.layers.Rescaling):
         return tf.reshape(rows * scale + offset, [batch or -1, height, width, channels])
 
 
-class _ResizeLike(ResizeLike):
-    def call(self, x: Any, like: Any) -> Any:
-        height, width = (scale_dimension(size, self.scale) for size in _sides(like))
-        return _resize(x, height, width)
-
-
 class _DilatedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """For conversion only: TensorFlow itself has no kernel for this operation."""
 
@@ -220,9 +215,5 @@ _NATIVE: dict[type[keras.layers.Layer], type[keras.layers.Layer]] = {
     keras.layers.Conv2D: NativeConv2D,
     DepthwiseConv2D: _DilatedDepthwiseConv2D,
     keras.layers.Rescaling: _Rescaling,
-    ResizeLike: _ResizeLike,
+    ResizeLike: NativeResizeLike,
 }
-
-
-def _resize(x: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
-    return tf.raw_ops.ResizeBilinear(images=x, size=(height, width), align_corners=True)

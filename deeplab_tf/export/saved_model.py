@@ -77,7 +77,12 @@ def export_saved_model(
         folder.rename(export_path)
 
 
+def versions(folder: str | os.PathLike[str]) -> list[str]:
+    """The names in TensorFlow Serving's folder of a model, the version that it prefers last."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted((name for name in names if re.fullmatch(r"[0-9]+", name)), key=int)
+
+
 def next_version(folder: str | os.PathLike[str]) -> int:
     """The version that TensorFlow Serving prefers to all those in its folder of a model; or 1."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return max((int(name) for name in names if re.fullmatch(r"[0-9]+", name)), default=0) + 1
+    return max(map(int, versions(folder)), default=0) + 1

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from deeplab_tf.data.channels import stored_pixels
 from deeplab_tf.export import EXTRA_FOLDER, reader
+from deeplab_tf.export.saved_model import versions
 from deeplab_tf.model_card import FILENAME, ModelCard, beside
 from deeplab_tf.prediction.files import Read
 from deeplab_tf.prediction.network import Predictor
@@ -49,12 +50,10 @@ def find_export(path: str) -> str | None:
         return path
     if _is_saved_model(path):
         return path
-    names = os.listdir(path) if os.path.isdir(path) else []
-    if "checkpoint" in names:
+    if os.path.exists(os.path.join(path, "checkpoint")):
         return None  # a run, whatever else is in its folder
-    versions = [name for name in names if name.isdecimal()]
-    found = [name for name in versions if _is_saved_model(os.path.join(path, name))]
-    return os.path.join(path, max(found, key=int)) if found else None
+    found = [name for name in versions(path) if _is_saved_model(os.path.join(path, name))]
+    return os.path.join(path, found[-1]) if found else None
 
 
 def card_of_export(path: str) -> ModelCard:

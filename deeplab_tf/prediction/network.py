@@ -94,7 +94,8 @@ def _whole_images(
 def _tiled_images(
     model: keras.Model, card: ModelCard, *, with_probabilities: bool
 ) -> tuple[_Predict, Seams]:
-    tiled, seams = tiled_predictor(model, card.model, card.inference)
+    seams = Seams()
+    tiled = tiled_predictor(model, card.model, card.inference, seams=seams)
 
     def predict(images: Sequence[np.ndarray]) -> list[Prediction]:
         return [
